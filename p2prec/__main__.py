@@ -1,0 +1,5 @@
+"""`python -m p2prec` is `p2prec`."""
+
+from p2prec.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""The swarm manifest: everything that the peers of one swarm must agree on, in one TOML file that is all a newcomer needs.
+
+The swarm id is the SHA-256 of the manifest's canonical form, so peers that would not learn the same thing never mix.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import tomllib
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgpack
+import msgspec
+import tomli_w
+from msgspec import Meta, Struct
+
+from p2prec.errors import ManifestError
+from p2prec.types import SwarmId
+
+FORMAT = 1
+PROTOCOL = 1
+MAX_MANIFEST_BYTES = 32 << 20
+MAX_CATALOGUE_BYTES = 64 << 20
+
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the swarm learns (docs/algorithm.md). Changing any of them makes another swarm."""
+
+    objective: Literal["implicit", "explicit"] = "implicit"
+    n_factors: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Latent factors d. More fit more taste, cost bytes in proportion, and need more people to learn."""
+    round_interval_s: Annotated[float, Meta(ge=0.05, le=86400)] = 10.0
+    """Seconds between a peer's rounds. Shorter learns sooner, and costs traffic and CPU in proportion."""
+    contribute_every_rounds: Annotated[int, Meta(ge=1, le=10000)] = 1
+    """Rounds between a peer's own contributions. Privacy is spent per contribution; mixing in between is free."""
+    momentum: Fraction = 0.8
+    """beta: the share of an accumulator that a new contribution leaves standing."""
+    learning_rate: PositiveFloat = 0.5
+    learning_rate_decay_rounds: PositiveFloat = 100.0
+    """The step size falls as 1 / (1 + age / decay), age in rounds, down to `learning_rate_floor` of itself."""
+    learning_rate_floor: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    reg: NonNegativeFloat = 0.003
+    """L2 weight of an item row per unit of its evidence (implicit), in ratings (explicit)."""
+    alpha0: NonNegativeFloat = 0.1
+    """Implicit only: weight of an unobserved pair (iALS: Rendle et al. 2021, eq. 4)."""
+    evidence_floor: NonNegativeFloat = 3.0
+    """Explicit only: ratings added to an item's evidence before dividing by it; damps rare items."""
+    user_reg: PositiveFloat = 0.1
+    """L2 weight of the user side's closed-form solve."""
+    init_scale: PositiveFloat = 0.1
+    """Standard deviation of the common initial item factors."""
+
+
+class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is done to a contribution before it leaves (docs/algorithm.md#privacy)."""
+
+    clip_norm: PositiveFloat = 3.0
+    """C: the largest L2 norm of one contribution to the item rows (s_u, w_u)."""
+    gram_clip_norm: PositiveFloat = 1.0
+    """The largest Frobenius norm of one contribution p p' (implicit only)."""
+    noise_multiplier: NonNegativeFloat = 0.0
+    """Standard deviation of the Gaussian noise on a contribution, as a multiple of the clip norms."""
+    max_items_per_contribution: Annotated[int, Meta(ge=1, le=100000)] = 100
+    """A contribution touches at most this many of the peer's items, sampled afresh each time."""
+    delta: Annotated[float, Meta(gt=0, lt=0.1)] = 1e-5
+    epsilon_budget: PositiveFloat | None = None
+    """The peer stops contributing (and goes on receiving) before it would spend more. None: no limit is set."""
+
+
+class CatalogueReference(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The items of the swarm: compressed into the manifest, so that one file is all it takes to join."""
+
+    digest: Hex32
+    """SHA-256 of the catalogue's canonical CSV (UTF-8; header `item,title`; one row an item, in model order)."""
+    n_items: Annotated[int, Meta(ge=1, le=1_000_000)]
+    data: str
+    """Base64 of the zlib-compressed canonical CSV. Not part of the swarm id: the digest is."""
+
+
+class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One swarm. Made by `create`, read by `load`; `swarm_id` names it."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    catalogue: CatalogueReference
+    seed: Hex32
+    """Public randomness of this swarm: the common start of every peer's item factors is derived from it."""
+    format: Literal[1] = FORMAT
+    protocol: Literal[1] = PROTOCOL
+    membership_key: Hex32 | None = None
+    """Ed25519 public key that certifies the members of a private swarm. None: anyone with the manifest may join."""
+    learning: LearningParameters = LearningParameters()
+    privacy: PrivacyParameters = PrivacyParameters()
+
+    @property
+    def is_private(self) -> bool:
+        return self.membership_key is not None
+
+    @property
+    def swarm_id(self) -> SwarmId:
+        """SHA-256 over the msgpack of the manifest without `catalogue.data`: maps with keys sorted, floats as float64."""
+        fields = msgspec.to_builtins(self)
+        del fields["catalogue"]["data"]
+        return SwarmId(hashlib.sha256(msgpack.packb(_sorted(fields), use_bin_type=True)).digest())
+
+    def catalogue_csv(self) -> bytes:
+        """The catalogue's canonical CSV, verified against its digest. Raises ManifestError."""
+        try:
+            inflate = zlib.decompressobj()
+            text = inflate.decompress(base64.b64decode(self.catalogue.data, validate=False), MAX_CATALOGUE_BYTES)
+        except (zlib.error, binascii.Error) as error:
+            raise ManifestError(f"the catalogue inside the manifest is damaged ({error})") from error
+        if inflate.unconsumed_tail:
+            raise ManifestError(f"the catalogue inside the manifest is larger than {MAX_CATALOGUE_BYTES >> 20} MB")
+        if hashlib.sha256(text).hexdigest() != self.catalogue.digest:
+            raise ManifestError("the catalogue inside the manifest does not match its digest")
+        return text
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return value
+
+
+def reference_catalogue(canonical_csv: bytes, n_items: int) -> CatalogueReference:
+    """Compress a canonical catalogue (`p2prec.data.catalogue`) for embedding in a manifest."""
+    packed = base64.b64encode(zlib.compress(canonical_csv, 9)).decode()
+    lines = "\n".join(packed[i : i + 120] for i in range(0, len(packed), 120))
+    return CatalogueReference(digest=hashlib.sha256(canonical_csv).hexdigest(), n_items=n_items, data=f"\n{lines}\n")
+
+
+def dump(manifest: Manifest) -> str:
+    """The manifest as TOML text that `parse` reads back to an equal manifest."""
+    fields = {key: value for key, value in _without_none(msgspec.to_builtins(manifest)).items() if key != "catalogue"}
+    fields["catalogue"] = _without_none(msgspec.to_builtins(manifest.catalogue))
+    head = (
+        f"# p2prec swarm manifest. Swarm id: {manifest.swarm_id.hex()}\n"
+        "# Every peer of the swarm has this same file. Changing any value but `catalogue.data`'s layout makes another swarm.\n\n"
+    )
+    return head + tomli_w.dumps(fields, multiline_strings=True)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def parse(text: str) -> Manifest:
+    """Read TOML text. Raises ManifestError that names the field at fault."""
+    try:
+        return msgspec.convert(tomllib.loads(text), Manifest)
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(f"not valid TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ManifestError(str(error), remedy="make a new one with: p2prec swarm create NAME --catalogue FILE") from error
+
+
+def load(path: Path) -> Manifest:
+    """Read a manifest file. Raises ManifestError that says what to do."""
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{path}: larger than {MAX_MANIFEST_BYTES >> 20} MB, so not a swarm manifest")
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{path}: no such file", remedy="make one with: p2prec swarm create NAME --catalogue FILE"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: {error}") from error
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}", remedy=error.remedy) from error
