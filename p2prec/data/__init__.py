@@ -1,0 +1,1 @@
+"""Catalogues and interactions: from files as people have them to what a peer trains on."""

@@ -1,0 +1,1 @@
+"""How good recommendations and predictions are."""

@@ -1,0 +1,1 @@
+"""What is done to a contribution before it leaves, and what that has cost: clip, noise, accountant, ledger."""

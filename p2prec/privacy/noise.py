@@ -1,0 +1,23 @@
+"""The Gaussian mechanism's noise. Dense on purpose: which entries are zero is as secret as the values of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2prec.types import FloatArray
+
+
+def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> FloatArray:
+    """`array` plus independent N(0, std^2) noise on every entry, as float32; a copy also when `std` is 0.
+
+    rng: in the daemon, seeded from the operating system's entropy; anything that an observer could guess voids the
+    guarantee. The sum is formed in float64 and rounded once. Floating-point noise leaks through its low bits in
+    principle (Mironov 2012); what leaves the device is rounded to 8 bits a value, far above them.
+    Raises ValueError when `std` is negative or not finite.
+    """
+    if not (np.isfinite(std) and std >= 0):
+        raise ValueError(f"noise standard deviation must be finite and at least 0, not {std}")
+    if std == 0:
+        return array.astype(np.float32, copy=True)
+    noisy: FloatArray = (array + rng.normal(0.0, std, array.shape)).astype(np.float32)
+    return noisy
