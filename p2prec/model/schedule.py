@@ -1,0 +1,18 @@
+"""When a peer contributes and how far it steps: from its age alone, since a live swarm has no last round."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2prec.manifest import LearningParameters
+
+
+def learning_rate(parameters: LearningParameters, age: float | np.ndarray) -> np.ndarray:
+    """`lr / (1 + age / decay)`, never below `floor * lr`; age in rounds, any shape."""
+    shrink = 1.0 / (1.0 + np.asarray(age, np.float64) / parameters.learning_rate_decay_rounds)
+    return np.asarray(parameters.learning_rate * np.maximum(shrink, parameters.learning_rate_floor))
+
+
+def contributes_at(parameters: LearningParameters, age: int) -> bool:
+    """Whether a peer of this age contributes in its next round."""
+    return age % parameters.contribute_every_rounds == 0

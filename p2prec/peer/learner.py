@@ -1,0 +1,157 @@
+"""The learning half of a peer: one model and one person's interactions, without sockets, clock or global randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from p2prec.errors import UsageError
+from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.model.contribution import Contribution, absorb, contribution, sample_items
+from p2prec.model.quantize import QuantizedTables, apply_exchange, quantize_state
+from p2prec.model.schedule import contributes_at
+from p2prec.model.state import ModelState, initial_state
+from p2prec.model.step import step
+from p2prec.model.topk import scores, top_k
+from p2prec.model.user import Explanation, explain, solve_user
+from p2prec.privacy.clip import clip_to_norm
+from p2prec.privacy.noise import add_gaussian
+from p2prec.types import FloatArray, IndexArray
+
+
+class Learner:
+    """Drives the kernels of `p2prec.model` for one peer.
+
+    A round is: `solve`, then `contribute` where `due_to_contribute` (the caller writes the ledger first), any number of
+    exchanges (`outgoing`, `apply`), `step`. Nothing that leaves `outgoing` depends on an interaction except through
+    `contribute`, where it is clipped and noised.
+    """
+
+    def __init__(
+        self, parameters: LearningParameters, privacy: PrivacyParameters, item_keys: Sequence[str], seed: bytes
+    ) -> None:
+        """seed: the manifest's 32 bytes; item_keys: the catalogue's keys in order."""
+        self.parameters = parameters
+        self.privacy = privacy
+        self.swarm_size_estimate = 100.0
+        """Peers in the swarm, as far as the caller can tell; explicit feedback only."""
+        self._state = initial_state(parameters, seed, item_keys)
+        self._items: IndexArray = np.empty(0, np.int64)
+        self._values: FloatArray = np.empty(0, np.float32)
+        self._user_factor: FloatArray | None = None
+
+    @property
+    def state(self) -> ModelState:
+        """The live state. Take `state.copy()` for a snapshot."""
+        return self._state
+
+    @state.setter
+    def state(self, state: ModelState) -> None:
+        """Resume from a snapshot. Raises UsageError when it is not of this swarm's shape or has broken numbers."""
+        for name in ("item_factors", "gradient", "evidence", "gram", "age"):
+            new, old = getattr(state, name), getattr(self._state, name)
+            if new.shape != old.shape or new.dtype != old.dtype:
+                raise UsageError(f"model snapshot: {name} is {new.dtype} {new.shape}, not {old.dtype} {old.shape}")
+            if not np.isfinite(new).all():
+                raise UsageError(f"model snapshot: {name} has values that are not finite")
+        self._state = state
+        self._user_factor = None
+
+    @property
+    def age(self) -> int:
+        """Rounds of training behind the model."""
+        return int(self._state.age)
+
+    @property
+    def n_items(self) -> int:
+        return self._state.evidence.size
+
+    @property
+    def items(self) -> IndexArray:
+        """(k,) int64, the items that the peer learns from."""
+        return self._items
+
+    @property
+    def user_factor(self) -> FloatArray:
+        """(d,), or (d + 1,) with the user's bias; solved on first use, then as of the last `solve`."""
+        if self._user_factor is None:
+            self.solve()
+        assert self._user_factor is not None
+        return self._user_factor
+
+    def set_interactions(self, items: IndexArray, values: FloatArray) -> None:
+        """Replace the person's interactions, at any time between rounds.
+
+        items: (k,) distinct indices below n_items; values: (k,) float32, ratings or 1. k may be 0: such a peer
+        contributes nothing but noise. Raises UsageError on anything else.
+        """
+        if items.shape != values.shape or items.ndim != 1:
+            raise UsageError("items and values must be two lists of the same length")
+        if items.size and (items.min() < 0 or items.max() >= self.n_items or np.unique(items).size != items.size):
+            raise UsageError("items must be distinct indices into the catalogue")
+        if not np.isfinite(values).all():
+            raise UsageError("values must be finite")
+        self._items = items.astype(np.int64, copy=True)
+        self._values = values.astype(np.float32, copy=True)
+        self._user_factor = None
+
+    def solve(self) -> None:
+        """Bring the user factor up to date with the item factors and interactions."""
+        self._user_factor = solve_user(self.parameters, self._state.item_factors, self._items, self._values)
+
+    @property
+    def due_to_contribute(self) -> bool:
+        """Whether the schedule asks for a contribution in this round."""
+        return contributes_at(self.parameters, self.age)
+
+    def contribute(self, rng: np.random.Generator) -> None:
+        """Blend the peer's clipped and noised contribution into its accumulators. Write the ledger row first."""
+        limit = self.privacy.max_items_per_contribution
+        weights = sample_items(np.ones(self._items.size, np.float32), limit, rng)
+        own = contribution(
+            self.parameters, self._state.item_factors, self.user_factor, self._items, self._values, weights
+        )
+        absorb(self.parameters, self._state, privatize(self.privacy, own, rng))
+
+    def outgoing(self, rng: np.random.Generator) -> QuantizedTables:
+        """What to transmit in an exchange. Keep it: `apply` needs the very same tables."""
+        return quantize_state(self._state, rng)
+
+    def apply(self, sent: QuantizedTables, received: QuantizedTables, other_age: float) -> None:
+        """Make this side's move of an exchange. Tables from outside must have passed `quantize.within_bounds`."""
+        apply_exchange(self._state, sent, received, other_age)
+
+    def step(self) -> None:
+        """Move the item factors along what the accumulators hold; ends the round."""
+        step(self.parameters, self._state, self.swarm_size_estimate)
+
+    def scores(self) -> FloatArray:
+        """(n_items,) the predicted value of every item, for ranking."""
+        return scores(self.parameters, self._state.item_factors, self.user_factor)
+
+    def recommend(self, k: int) -> IndexArray:
+        """The k best items that the person has not had, best first."""
+        return top_k(self.scores(), k, self._items)
+
+    def explain(self, item: int) -> Explanation:
+        """What each of `items` adds to the score of `item`."""
+        return explain(self.parameters, self._state.item_factors, self._items, self._values, item)
+
+
+def privatize(
+    privacy: PrivacyParameters, own: Contribution, rng: np.random.Generator, *, peer_axes: int = 0
+) -> Contribution:
+    """Clip a contribution's two parts to their norms and add Gaussian noise of `noise_multiplier` times those norms.
+
+    Each part is one Gaussian mechanism of that multiplier: a contribution of an implicit peer spends two releases.
+    """
+    gradient, evidence = clip_to_norm((own.gradient, own.evidence), privacy.clip_norm, peer_axes=peer_axes)
+    (gram,) = clip_to_norm((own.gram,), privacy.gram_clip_norm, peer_axes=peer_axes)
+    if privacy.noise_multiplier == 0:
+        return Contribution(gradient, evidence, gram)
+    std = privacy.noise_multiplier * privacy.clip_norm
+    gram_std = privacy.noise_multiplier * privacy.gram_clip_norm
+    return Contribution(
+        add_gaussian(gradient, std, rng), add_gaussian(evidence, std, rng), add_gaussian(gram, gram_std, rng)
+    )
