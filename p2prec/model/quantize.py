@@ -12,7 +12,7 @@ import numpy as np
 
 from p2prec.manifest import LearningParameters
 from p2prec.model.state import ModelState, n_columns, n_gram_factors
-from p2prec.types import FloatArray, Int8Array, Scales
+from p2prec.types import DoubleArray, FloatArray, Int8Array, Scales
 
 EVIDENCE_BLOCK = 16
 """Evidence is a vector: it travels in rows of this many items, so that a scale costs an eighth of a byte an item."""
@@ -134,7 +134,9 @@ def quantize_state(state: ModelState, rng: np.random.Generator) -> QuantizedTabl
     )
 
 
-def apply_exchange(state: ModelState, sent: QuantizedTables, received: QuantizedTables, other_age: float) -> None:
+def apply_exchange(
+    state: ModelState, sent: QuantizedTables, received: QuantizedTables, other_age: float | DoubleArray
+) -> None:
     """Move `state` by its side of an exchange, in place; the other side does the same with sent and received swapped.
 
     S, W and G move by half of the difference of the two *transmitted* tables, so what one side gains the other loses,
@@ -153,7 +155,7 @@ def apply_exchange(state: ModelState, sent: QuantizedTables, received: Quantized
     state.gram += np.float32(0.5) * (dequantize(received.gram) - dequantize(sent.gram))
 
 
-def other_share(age: float | np.ndarray, other_age: float | np.ndarray) -> np.ndarray:
+def other_share(age: float | DoubleArray, other_age: float | DoubleArray) -> DoubleArray:
     """The weight of the other side's item factors, 0 to 1: age_other / (age + age_other), ages capped at AGE_CAP.
 
     One half when neither has learned anything. The two sides' weights add up to 1, so equal copies stay equal.
