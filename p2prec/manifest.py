@@ -21,8 +21,6 @@ from msgspec import Meta, Struct
 from p2prec.errors import ManifestError
 from p2prec.types import SwarmId
 
-FORMAT = 1
-PROTOCOL = 1
 MAX_MANIFEST_BYTES = 32 << 20
 MAX_CATALOGUE_BYTES = 64 << 20
 
@@ -93,8 +91,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     catalogue: CatalogueReference
     seed: Hex32
     """Public randomness of this swarm: the common start of every peer's item factors is derived from it."""
-    format: Literal[1] = FORMAT
-    protocol: Literal[1] = PROTOCOL
+    format: Literal[1] = 1
+    protocol: Literal[1] = 1
     membership_key: Hex32 | None = None
     """Ed25519 public key that certifies the members of a private swarm. None: anyone with the manifest may join."""
     learning: LearningParameters = LearningParameters()

@@ -1,0 +1,1 @@
+"""Production peers and codec in a simulated world: virtual clock, network faults, one seed."""

@@ -1,0 +1,191 @@
+"""Drives one `Endpoint` over a transport: feeds it what arrives and the time, carries out what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from p2prec.config import DaemonSettings
+from p2prec.errors import RemoteMisbehaviour, TransportFailure
+from p2prec.peer.events import Dial, Disconnect, Event
+from p2prec.transport.base import Connection, Transport
+from p2prec.types import PeerId
+from p2prec.wire.endpoint import Endpoint, SendFrame
+
+MAX_QUEUED_FRAMES = 32
+"""Frames that wait for one slow neighbour. An honest peer never has ten; at the limit the neighbour is let go."""
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One connection and what waits to be sent on it; None in the queue closes it."""
+
+    number: int
+    connection: Connection
+    queue: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_FRAMES + 1))
+
+
+class Pump:
+    """Owns the tasks of one peer. `run` ends when `stop` is called, after the goodbyes have left or the deadline has passed."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        transport: Transport,
+        settings: DaemonSettings,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._transport = transport
+        self._settings = settings
+        self._on_event = on_event
+        self._links: dict[int, _Link] = {}
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def now(self) -> float:
+        """Monotonic seconds: the core's time."""
+        return self._loop.time()
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """(bytes in, bytes out) over all connections, live ones included."""
+        live_in = sum(link.connection.bytes_in for link in self._links.values())
+        live_out = sum(link.connection.bytes_out for link in self._links.values())
+        return self.bytes_in + live_in, self.bytes_out + live_out
+
+    def link_traffic(self, number: int) -> tuple[int, int]:
+        link = self._links.get(number)
+        return (link.connection.bytes_in, link.connection.bytes_out) if link else (0, 0)
+
+    async def run(self) -> None:
+        """Tick until stopped."""
+        while not self._stopping:
+            self.endpoint.peer.tick(self.now)
+            self.carry_out()
+            self._wake.clear()
+            wait_s = max(0.0, self.endpoint.peer.next_deadline() - self.now)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+        await self._shut_down()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+
+    async def accept(self, connection: Connection) -> None:
+        """The transport's callback for an inbound connection."""
+        await self._serve(connection, outbound=False, host=connection.remote_host, port=0)
+
+    def sighted(self, peer_id: PeerId, instance: bytes | None, host: str, port: int, source: str) -> None:
+        self.endpoint.peer.sighted(peer_id, instance, host, port, source, self.now)
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        """Do what the core asks for, in order. Call after every input."""
+        for action in self.endpoint.take_actions():
+            match action:
+                case SendFrame(number, frame):
+                    self._enqueue(number, frame)
+                case Disconnect(number):
+                    self._enqueue(number, None)
+                case Dial(host, port, _):
+                    self._spawn(self._dial(host, port))
+        for event in self.endpoint.take_events():
+            self._on_event(event)
+
+    def _enqueue(self, number: int, frame: bytes | None) -> None:
+        link = self._links.get(number)
+        if link is None:
+            return
+        try:
+            link.queue.put_nowait(frame)
+        except asyncio.QueueFull:
+            # It does not read. Cutting it off keeps our memory bounded; what it missed it may ask for again.
+            self._spawn(link.connection.close())
+
+    async def _dial(self, host: str, port: int) -> None:
+        try:
+            connection = await self._transport.dial(host, port, deadline_s=self._settings.dial_deadline_s)
+        except TransportFailure as error:
+            self.endpoint.peer.dial_failed(host, port, str(error), self.now)
+            self.carry_out()
+            return
+        try:
+            await self._serve(connection, outbound=True, host=host, port=port)
+        finally:
+            await connection.close()
+
+    async def _serve(self, connection: Connection, *, outbound: bool, host: str, port: int) -> None:
+        """Read one connection until it ends. Inbound ones are closed by the transport when this returns."""
+        link = _Link(next(self._numbers), connection)
+        self._links[link.number] = link
+        writer = asyncio.create_task(self._write(link))
+        reason = "closed"
+        try:
+            self.endpoint.opened(link.number, connection.remote_id, host, outbound=outbound, port=port, now=self.now)
+            self.carry_out()
+            await self._read(link)
+        except TransportFailure as error:
+            reason = str(error)
+        finally:
+            self.endpoint.closed(link.number, reason, self.now)
+            self.carry_out()
+            await self._finish(link, writer)
+
+    async def _read(self, link: _Link) -> None:
+        peer = self._settings.peer
+        silence_s = 2 * (peer.ping_after_s + peer.ping_deadline_s)  # the core's pings notice the dead long before
+        while True:
+            try:
+                frame = await link.connection.receive(deadline_s=silence_s)
+            except RemoteMisbehaviour as error:
+                self.endpoint.refused(link.number, error, self.now)
+                self.carry_out()
+                return
+            self.endpoint.frame_received(link.number, frame, self.now)
+            self.carry_out()
+
+    async def _write(self, link: _Link) -> None:
+        try:
+            while (frame := await link.queue.get()) is not None:
+                await link.connection.send(frame, deadline_s=self._settings.send_deadline_s)
+        except TransportFailure:
+            pass  # the reader sees the broken connection too, and reports it
+        finally:
+            await link.connection.close()
+
+    async def _finish(self, link: _Link, writer: asyncio.Task[None]) -> None:
+        """Let the goodbye leave, then forget the link."""
+        self._enqueue(link.number, None)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(writer, self._settings.stop_deadline_s)
+        await link.connection.close()
+        self.bytes_in += link.connection.bytes_in
+        self.bytes_out += link.connection.bytes_out
+        self._links.pop(link.number, None)
+
+    def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _shut_down(self) -> None:
+        self.endpoint.peer.leave(self.now)
+        self.carry_out()
+        deadline = self.now + self._settings.stop_deadline_s
+        while self._links and self.now < deadline:
+            await asyncio.sleep(0.01)
+        await self._transport.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
