@@ -1,0 +1,81 @@
+"""`p2prec similar`: what resembles an item, as the swarm sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2prec.cli.app import app
+from p2prec.cli.options import JsonOption, StateOption
+from p2prec.cli.recommend import NumberOption
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+EPILOG = """Examples:
+
+p2prec similar "Toy Story (1995)"
+
+p2prec similar 1 -n 5 --json
+"""
+
+MAX_COMPLETIONS = 50
+"""More than this on one Tab is a wall of text."""
+
+
+def _complete_item(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Keys that start with what was typed, or whose title does; the title is shown as the key's help text."""
+    from p2prec.errors import P2PRecError
+
+    try:
+        from p2prec.api.offline import load_catalogue
+        from p2prec.storage.state import StateDirectory
+
+        catalogue = load_catalogue(StateDirectory(context.params.get("state")))
+    except P2PRecError:
+        return []  # No swarm here: nothing to complete, and no place for an error message.
+    wanted = incomplete.casefold()
+    return [
+        (key, title)
+        for key, title in zip(catalogue.keys, catalogue.titles, strict=True)
+        if key.startswith(incomplete) or title.casefold().startswith(wanted)
+    ][:MAX_COMPLETIONS]
+
+
+@app.command(epilog=EPILOG)
+def similar(
+    item: Annotated[
+        str,
+        typer.Argument(
+            metavar="ITEM", help="Key or title, as in the catalogue.", autocompletion=_complete_item, show_default=False
+        ),
+    ],
+    number: NumberOption = 10,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Show the items most like ITEM, by what people of the swarm did with both.
+
+    ITEM is a key, a title, or a part of exactly one title.
+    """
+    from p2prec.api.offline import offline_similar
+    from p2prec.cli.ask import ask
+    from p2prec.cli.screen import print_json, show
+
+    answer = ask(state, "similar", lambda directory: offline_similar(directory, item, number), item=item, n=number)
+    if as_json:
+        print_json(answer)
+    else:
+        show(_lines(answer))
+
+
+def _lines(answer: dict[str, Any]) -> list[Text]:
+    from p2prec.cli.screen import text
+
+    lines = [text("Like ", (answer["title"], "bold"), ":")]
+    for found in answer["similar"]:
+        lines.append(text((f"{found['similarity']:>6.2f}  ", "dim"), found["title"]))
+    if answer["note"]:
+        lines += [text(), text((answer["note"], "yellow"))]
+    return lines
