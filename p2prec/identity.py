@@ -1,7 +1,7 @@
 """A peer's identity: one Ed25519 key, its libp2p peer id, and the file that keeps it.
 
-The peer id is libp2p's for the same key (https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md): base58btc of
-the identity multihash of the protobuf-encoded public key. It contains the key, and is the same on every transport.
+The peer id is libp2p's for the same key (https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md): base58btc
+of the identity multihash of the protobuf-encoded public key. It contains the key, and is the same on every transport.
 """
 
 from __future__ import annotations

@@ -1,0 +1,98 @@
+"""The envelope of every message, and what its signature covers (protocols/wire-v1.md, "Envelope" and "Signature")."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+
+import msgpack
+
+from p2prec.errors import RemoteMisbehaviour
+from p2prec.identity import SIGNATURE_BYTES
+from p2prec.peer.messages import Refusal
+from p2prec.wire.codec import MessageType, unpack_array
+from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
+
+SIGNATURE_DOMAIN = b"p2prec/1 message"
+SESSION_DOMAIN = b"p2prec/1 session"
+NO_SESSION = bytes(32)
+"""Stands for the session id in the signature of HELLO, which is sent before both nonces are known."""
+
+_N_FIELDS = 5
+_MAX_SEQUENCE = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A frame, taken apart but not yet believed."""
+
+    kind: MessageType
+    sequence: int
+    payload: bytes
+    signature: bytes
+    """64 bytes."""
+
+
+def pack(envelope: Envelope) -> bytes:
+    """The frame body."""
+    fields = [PROTOCOL_VERSION, int(envelope.kind), envelope.sequence, envelope.payload, envelope.signature]
+    frame: bytes = msgpack.packb(fields, use_bin_type=True)
+    return frame
+
+
+def unpack(frame: bytes) -> Envelope:
+    """Take a frame apart. Raises RemoteMisbehaviour ("oversized" or "malformed"); no signature is checked here."""
+    if len(frame) > MAX_FRAME_BYTES:
+        raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a frame of {len(frame)} bytes", fatal=True)
+    fields = unpack_array(frame, max_items=_N_FIELDS)
+    version = fields[0] if fields else None
+    if type(version) is not int or version != PROTOCOL_VERSION:
+        detail = f"the sender speaks version {version!r:.20}, this peer version {PROTOCOL_VERSION}"
+        raise RemoteMisbehaviour(Refusal.MALFORMED, detail, fatal=True)
+    if len(fields) != _N_FIELDS:
+        raise _malformed(f"an envelope of {len(fields)} fields instead of {_N_FIELDS}")
+    kind, sequence, payload, signature = fields[1:]
+    if type(sequence) is not int or not 0 <= sequence <= _MAX_SEQUENCE:  # a bool is an int to isinstance
+        raise _malformed("the sequence number is not an unsigned integer")
+    if not isinstance(payload, bytes) or not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
+        raise _malformed("no payload or no signature")
+    return Envelope(_message_type(kind), sequence, payload, signature)
+
+
+def session_id(one_nonce: bytes, other_nonce: bytes) -> bytes:
+    """32 bytes that both sides of a connection compute from their HELLOs' nonces, in whichever order they have them."""
+    first, second = sorted((one_nonce, other_nonce))
+    return hashlib.sha256(SESSION_DOMAIN + first + second).digest()
+
+
+def signature_input(
+    *, swarm_id: bytes, sender: bytes, receiver: bytes, session: bytes, kind: MessageType, sequence: int, payload: bytes
+) -> bytes:
+    """The 185 bytes that are signed. Every part has a fixed length, so no two messages share them.
+
+    sender, receiver: 32-byte public keys. session: `session_id`, or NO_SESSION for HELLO.
+    """
+    return b"".join(
+        (
+            SIGNATURE_DOMAIN,
+            swarm_id,
+            sender,
+            receiver,
+            session,
+            bytes((kind,)),
+            sequence.to_bytes(8, "big"),
+            hashlib.sha256(payload).digest(),
+        )
+    )
+
+
+def _message_type(kind: object) -> MessageType:
+    if type(kind) is int:
+        with contextlib.suppress(ValueError):
+            return MessageType(kind)
+    raise _malformed("unknown message type")
+
+
+def _malformed(detail: str) -> RemoteMisbehaviour:
+    return RemoteMisbehaviour(Refusal.MALFORMED, detail)
