@@ -156,11 +156,19 @@ def _without_none(value: Any) -> Any:
 def parse(text: str) -> Manifest:
     """Read TOML text. Raises ManifestError that names the field at fault."""
     try:
-        return msgspec.convert(tomllib.loads(text), Manifest)
+        return from_fields(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ManifestError(f"not valid TOML: {error}") from error
+
+
+def from_fields(fields: dict[str, Any]) -> Manifest:
+    """Validate the fields of a parsed TOML manifest. Raises ManifestError that names the field at fault."""
+    try:
+        return msgspec.convert(fields, Manifest)
     except msgspec.ValidationError as error:
-        raise ManifestError(str(error), remedy="make a new one with: p2prec swarm create NAME --catalogue FILE") from error
+        raise ManifestError(
+            str(error), remedy="make a new one with: p2prec swarm create NAME --catalogue FILE"
+        ) from error
 
 
 def load(path: Path) -> Manifest:
