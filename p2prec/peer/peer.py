@@ -7,6 +7,7 @@ again no later than `next_deadline()`. Nothing here reads a clock, a socket, a f
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -79,8 +80,13 @@ class Ledger(Protocol):
     def epsilon_spent(self) -> float: ...
 
     @property
-    def epsilon_next(self) -> float:
-        """What would be spent after one more contribution."""
+    def contributions(self) -> int:
+        """Contributions ever made to this swarm by this identity."""
+        ...
+
+    @property
+    def may_contribute(self) -> bool:
+        """Whether one more contribution stays within the budget."""
         ...
 
     def record(self) -> int:
@@ -113,7 +119,6 @@ class Peer:
         self.view = View(peer_id)
         self.listen_port = 0
         self.rounds = 0
-        self.contributions = 0
         self.exchanges = 0
         self.refusals: Counter[str] = Counter()
         """Refused messages by reason, from all neighbours."""
@@ -161,6 +166,10 @@ class Peer:
     @property
     def neighbours(self) -> list[Link]:
         return list(self.view.neighbours.values())
+
+    @property
+    def contributions(self) -> int:
+        return self._ledger.contributions
 
     @property
     def in_doubt(self) -> int:
@@ -345,11 +354,11 @@ class Peer:
         self._rounds_until_contribution -= 1
         if self._rounds_until_contribution > 0 or not self.learner.items.size:
             return
-        budget = self._manifest.privacy.epsilon_budget
-        if budget is not None and self._ledger.epsilon_next > budget:
+        if not self._ledger.may_contribute:
             if not self.budget_spent:
                 self.budget_spent = True
-                self._events.append(BudgetSpent(self._ledger.epsilon_spent, budget))
+                budget = self._manifest.privacy.epsilon_budget
+                self._events.append(BudgetSpent(self._ledger.epsilon_spent, math.inf if budget is None else budget))
             return
         try:
             number = self._ledger.record()
@@ -358,7 +367,6 @@ class Peer:
             return
         self._rounds_until_contribution = self._manifest.learning.contribute_every_rounds
         self.learner.contribute(self._rng)
-        self.contributions = number
         self._events.append(Contributed(number, self._ledger.epsilon_spent, self._manifest.privacy.delta))
 
     def _offer(self, now: float) -> None:
@@ -524,7 +532,8 @@ class Peer:
         self._actions.append(Send(link.number, message))
 
     def _drop(self, link: Link, reason: CloseReason, detail: str = "") -> None:
-        self._send(link, Close(reason, detail[:200]))
+        if link.hello is not None:  # before both hellos, nothing else can be signed
+            self._send(link, Close(reason, detail[:200]))
         self._actions.append(Disconnect(link.number))
         self._forget(link, reason.name.lower().replace("_", " "))
 

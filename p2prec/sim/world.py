@@ -28,6 +28,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.contributions = 0
+        self.limit: int | None = None
         self.fail = False
 
     @property
@@ -35,8 +36,8 @@ class MemoryLedger:
         return float(self.contributions)
 
     @property
-    def epsilon_next(self) -> float:
-        return float(self.contributions + 1)
+    def may_contribute(self) -> bool:
+        return self.limit is None or self.contributions < self.limit
 
     def record(self) -> int:
         if self.fail:
