@@ -115,8 +115,8 @@ def similar(view: LocalView, item: str, n: int = 10) -> dict[str, Any]:
     UsageError unless 1 <= n <= MAX_N, DataError (with near candidates) for an unknown item.
     """
     _check_n(n)
-    if len(item) > MAX_ITEM_CHARACTERS:
-        raise UsageError(f"an item has at most {MAX_ITEM_CHARACTERS} characters")
+    if not isinstance(item, str) or len(item) > MAX_ITEM_CHARACTERS:
+        raise UsageError(f"an item is a text of at most {MAX_ITEM_CHARACTERS} characters")
     index = view.catalogue.index_of(view.catalogue.resolve(item))
     factors = view.state.item_factors[:, : view.manifest.learning.n_factors]
     best, cosines = similar_items(factors, index, n)

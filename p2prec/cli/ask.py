@@ -20,10 +20,15 @@ def ask(state: Path | None, command: str, offline: Offline, **arguments: Any) ->
 
     Raises StateError when no swarm was joined, and what `call` and `offline` raise.
     """
-    from p2prec.storage.state import StateDirectory
-
-    directory = StateDirectory(state)
+    directory = state_directory(state)
     try:
-        return call(directory.control_socket, command, **arguments)
+        return call(directory.control_socket_path, command, **arguments)
     except DaemonNotRunning:
         return offline(directory)
+
+
+def state_directory(state: Path | None) -> StateDirectory:
+    """The state directory to read: never made here, so that a mistyped `--state` leaves nothing behind."""
+    from p2prec.storage.state import StateDirectory, default_state_path
+
+    return StateDirectory((state or default_state_path()).expanduser().absolute())

@@ -30,14 +30,14 @@ def _complete_item(context: typer.Context, incomplete: str) -> list[tuple[str, s
 
     try:
         from p2prec.api.offline import load_catalogue
-        from p2prec.storage.state import StateDirectory
+        from p2prec.cli.ask import state_directory
 
-        catalogue = load_catalogue(StateDirectory(context.params.get("state")))
+        catalogue = load_catalogue(state_directory(context.params.get("state")))
     except P2PRecError:
         return []  # No swarm here: nothing to complete, and no place for an error message.
     wanted = incomplete.casefold()
     return [
-        (key, title)
+        (str(key), title)
         for key, title in zip(catalogue.keys, catalogue.titles, strict=True)
         if key.startswith(incomplete) or title.casefold().startswith(wanted)
     ][:MAX_COMPLETIONS]

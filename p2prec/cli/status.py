@@ -16,6 +16,8 @@ from p2prec.cli.options import JsonOption, StateOption
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from p2prec.storage.state import StateDirectory
+
 EPILOG = """Examples:
 
 p2prec status
@@ -61,7 +63,8 @@ def _ask_status(state: Path | None) -> dict[str, Any]:
     return ask(state, "status", _offline_status)
 
 
-def _offline_status(directory: Any) -> dict[str, Any]:
+def _offline_status(directory: StateDirectory) -> dict[str, Any]:
+    # Its numpy is not loaded while the daemon answers.
     from p2prec.api.offline import offline_status
 
     return offline_status(directory)

@@ -1,0 +1,138 @@
+"""The same answers as the daemon's, read from the state directory while no daemon runs.
+
+Totals and the last measurement are found under the names that `p2prec.api.status` gives.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2prec.api.queries import LocalView, recommend, similar
+from p2prec.api.status import NO_QUALITY, QUALITY_META, REFUSED_PREFIX, peer_fields, status_fields
+from p2prec.data.catalogue import Catalogue
+from p2prec.data.interactions import Interaction, training_pairs
+from p2prec.errors import StoreError
+from p2prec.manifest import Manifest
+from p2prec.model.state import ModelState, initial_state
+from p2prec.storage.state import StateDirectory
+from p2prec.types import IndexArray
+
+if TYPE_CHECKING:
+    from p2prec.storage.store import Store
+
+
+def seen_items(interactions: Iterable[Interaction], catalogue: Catalogue) -> IndexArray:
+    """Rows of the catalogue's items with any interaction at all, increasing: what is never recommended again."""
+    rows = {catalogue.index_of(interaction.item) for interaction in interactions if interaction.item in catalogue}
+    return np.array(sorted(rows), np.int64)
+
+
+def load_catalogue(directory: StateDirectory) -> Catalogue:
+    """The items of the swarm that was joined. Raises StateError before that, ManifestError or DataError when damaged."""
+    return Catalogue.from_canonical_csv(directory.swarm().catalogue_csv())
+
+
+def offline_view(directory: StateDirectory) -> LocalView:
+    """What the daemon would answer from, read from the store. Raises StateError, ManifestError, StoreError."""
+    manifest = directory.swarm()
+    catalogue = Catalogue.from_canonical_csv(manifest.catalogue_csv())
+    with directory.open_store() as store:
+        interactions = store.interactions()
+        state = _model(store, manifest, catalogue)
+        exchanges = store.counters().get("exchanges", 0)
+    return LocalView(
+        peer_id=directory.identity().peer_id,
+        manifest=manifest,
+        catalogue=catalogue,
+        pairs=training_pairs(interactions, catalogue, manifest.learning.objective),
+        seen=seen_items(interactions, catalogue),
+        state=state,
+        exchanges=exchanges,
+        version=0,
+    )
+
+
+def _model(store: Store, manifest: Manifest, catalogue: Catalogue) -> ModelState:
+    """The last snapshot, or the common start of a peer that has none."""
+    fresh = initial_state(manifest.learning, bytes.fromhex(manifest.seed), catalogue.keys)
+    stored = store.load_model(manifest.swarm_id)
+    if stored is None:
+        return fresh
+    tables = {name: stored.tables.get(name) for name in ("item_factors", "gradient", "evidence", "gram")}
+    for name, table in tables.items():
+        if table is None or table.shape != getattr(fresh, name).shape or not np.isfinite(table).all():
+            raise StoreError(f"the saved model is damaged ({name}); p2prec start begins a new one")
+    return ModelState(**tables, age=np.array(stored.age, np.float64))  # type: ignore[arg-type]
+
+
+def offline_recommend(directory: StateDirectory, n: int) -> dict[str, Any]:
+    """`recommend` from the store."""
+    return recommend(offline_view(directory), n)
+
+
+def offline_similar(directory: StateDirectory, item: str, n: int) -> dict[str, Any]:
+    """`similar` from the store."""
+    return similar(offline_view(directory), item, n)
+
+
+def offline_status(directory: StateDirectory) -> dict[str, Any]:
+    """The status of a peer whose daemon does not answer: totals and the last measurement, as it left them."""
+    manifest = directory.swarm()
+    with directory.open_store() as store:
+        counters = store.counters()
+        ledger = store.last_ledger_entry(manifest.swarm_id)
+        quality = _stored_quality(store)
+        interactions = store.count_interactions()
+        peers_seen = len(store.load_peers())
+        stored = store.load_model(manifest.swarm_id)
+    return status_fields(
+        peer_id=directory.identity().peer_id,
+        manifest=manifest,
+        # A held lock without a socket is a daemon that is coming up or going down.
+        state="stopped" if directory.daemon_pid() is None else "starting",
+        interactions=interactions,
+        contributions=ledger.contribution if ledger else 0,
+        epsilon_spent=ledger.epsilon_after if ledger else 0.0,
+        peers_seen=peers_seen,
+        rounds=counters.get("rounds", 0),
+        exchanges=counters.get("exchanges", 0),
+        age_rounds=stored.age if stored else 0.0,
+        bytes_in=counters.get("bytes_in", 0),
+        bytes_out=counters.get("bytes_out", 0),
+        refused_by_reason={
+            name.removeprefix(REFUSED_PREFIX): count
+            for name, count in counters.items()
+            if name.startswith(REFUSED_PREFIX)
+        },
+        quality=quality,
+    )
+
+
+def _stored_quality(store: Store) -> Mapping[str, float | None]:
+    text = store.get_meta(QUALITY_META)
+    try:
+        found = json.loads(text) if text else {}
+        return {name: found.get(name, default) for name, default in NO_QUALITY.items()}
+    except (ValueError, AttributeError) as error:
+        raise StoreError(f"the saved quality measurement is damaged ({error})") from error
+
+
+def offline_peers(directory: StateDirectory) -> dict[str, Any]:
+    """The peers that were known when the daemon stopped, the most recently seen first."""
+    directory.swarm()
+    now = time.time()
+    with directory.open_store() as store:
+        known = store.load_peers()
+    return {
+        "peers": [
+            peer_fields(
+                peer_id=peer.peer_id, host=peer.host, port=peer.port, state="known", last_seen_s=now - peer.last_seen
+            )
+            for peer in known
+        ]
+    }
