@@ -87,6 +87,13 @@ class Catalogue:
         """The title of an item. Raises KeyError."""
         return self.titles[self._index[key]]
 
+    def find(self, text: str) -> ItemKey | None:
+        """The item with this key or, failing that, with exactly this title (case ignored), if it is the only one."""
+        if text in self._index:
+            return ItemKey(text)
+        rows = self._rows_by_title.get(text.casefold(), ())
+        return self.keys[rows[0]] if len(rows) == 1 else None
+
     def resolve(self, text: str) -> ItemKey:
         """The item that a person means by `text`: an exact key, else a title, else a part of exactly one title (case
         ignored).
@@ -94,8 +101,9 @@ class Catalogue:
         Raises DataError that names the nearest candidates when none or several match.
         """
         text = text.strip()
-        if text in self._index:
-            return ItemKey(text)
+        found = self.find(text)
+        if found is not None:
+            return found
         wanted = text.casefold()
         rows = self._rows_by_title.get(wanted, [])
         if not rows and wanted:

@@ -13,6 +13,8 @@ from p2prec.data.files import MAX_LINE_BYTES, Line, read_lines
 from p2prec.errors import DataError
 
 MAX_COLUMNS = 256
+_MIN_HEADERLESS = 3
+"""Fewer columns without names could be anything (two may be: a catalogue has no more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ def read_records(path: Path, headerless: tuple[str, ...], known: frozenset[str])
     delimiter = _delimiter(first.text)
     names = tuple(cell.strip().lower() for cell in split(first.text, delimiter))
     if known.isdisjoint(names):
+        if len(names) < min(len(headerless), _MIN_HEADERLESS):
+            raise DataError(
+                f"{path}: line {first.number} is no header, and too short for a row of {','.join(headerless)}",
+                remedy="name the columns in the first line, for example: item,rating,timestamp",
+            )
         yield from _rows(chain([first], lines), delimiter, headerless)
     else:
         yield from _rows(lines, delimiter, names)
