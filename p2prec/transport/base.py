@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from p2prec.types import PeerId
+from p2prec.wire.limits import MAX_FRAME_BYTES
 
-MAX_FRAME_BYTES = 1 << 20
-"""The largest frame that is sent or accepted; checked before allocation."""
+__all__ = ["MAX_FRAME_BYTES", "Accept", "Connection", "Transport"]
 
 
 class Connection(Protocol):

@@ -1,0 +1,257 @@
+"""One framed connection over TLS 1.3: a non-blocking socket, an `ssl.SSLObject` between memory buffers, and deadlines.
+
+Not asyncio's streams: those reserve 256 KB a TLS connection, read ahead whether or not anybody receives, and report a
+failed inbound handshake to a log instead of to us. Here nothing is read until `receive` is called, so a slow receiver
+holds the sender back through TCP itself, and an idle connection holds no buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+
+from p2prec.errors import RemoteMisbehaviour, TransportFailure
+from p2prec.peer.messages import Refusal
+from p2prec.transport.certificates import ALPN, remote_peer_id
+from p2prec.types import PeerId
+from p2prec.wire.limits import MAX_FRAME_BYTES
+
+PREFIX_BYTES = 4
+_CHUNK_BYTES = 64 << 10
+_MAX_UNSENT_REPLIES_BYTES = 64 << 10
+"""TLS's own replies (key updates) wait for the next frame to go out with; more than this is an abuse of them."""
+_DRAIN_READS = 16
+
+
+class TlsConnection:
+    """Implements `p2prec.transport.base.Connection`. Made by `TlsTransport`; of use once `handshake` has returned."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        remote_host: str,
+        outbound: bool,
+        on_close: Callable[[TlsConnection], None],
+    ) -> None:
+        """sock: connected and non-blocking; owned by this object from here on."""
+        self._loop = asyncio.get_running_loop()
+        self._socket = sock
+        self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._to_send, server_side=not outbound)
+        self._buffer = bytearray()
+        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._on_close = on_close
+        self._closed = False
+        self._remote_id: PeerId | None = None
+        self._remote_host, self._outbound = remote_host, outbound
+        self._bytes_in = self._bytes_out = 0
+        _configure(sock)
+
+    @property
+    def remote_id(self) -> PeerId:
+        """The peer id of the certificate that the other side has proven to own."""
+        if self._remote_id is None:
+            raise TransportFailure("the handshake is not over")
+        return self._remote_id
+
+    @property
+    def remote_host(self) -> str:
+        return self._remote_host
+
+    @property
+    def outbound(self) -> bool:
+        return self._outbound
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received from the socket: frames with TLS's overhead and the handshake."""
+        return self._bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes given to the socket, likewise."""
+        return self._bytes_out
+
+    async def handshake(self, *, deadline_s: float) -> None:
+        """Authenticate both sides. Raises TransportFailure, and closes, when that fails."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._negotiate()
+            if self._tls.selected_alpn_protocol() != ALPN:
+                raise TransportFailure(f"the other side does not speak {ALPN}")
+            self._remote_id = remote_peer_id(self._tls.getpeercert(binary_form=True))
+        except TimeoutError:
+            raise TransportFailure(f"no TLS handshake within {deadline_s:g} s") from None
+        except OSError as error:
+            raise TransportFailure(f"TLS handshake: {_reason(error)}") from error
+        finally:
+            if self._remote_id is None:
+                await self.close()
+
+    async def send(self, frame: bytes, *, deadline_s: float) -> None:
+        """See `Connection.send`. One frame at a time: concurrent calls wait for each other within their deadlines."""
+        if len(frame) > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {len(frame)} bytes, at most {MAX_FRAME_BYTES}")
+        sent = False
+        try:
+            async with asyncio.timeout(deadline_s), self._sending:
+                self._check_open()
+                self._encrypt(len(frame).to_bytes(PREFIX_BYTES, "big") + frame)
+                await self._flush()
+            sent = True
+        except TimeoutError:
+            raise TransportFailure(f"a frame of {len(frame)} bytes was not taken within {deadline_s:g} s") from None
+        except OSError as error:
+            raise TransportFailure(f"sending failed: {_reason(error)}") from error
+        finally:
+            if not sent:  # a cancelled call included: half a frame cannot be mended
+                await self.close()
+
+    async def receive(self, *, deadline_s: float) -> bytes:
+        """See `Connection.receive`. After a missed deadline, or when cancelled, the next call goes on where this ended."""
+        try:
+            async with asyncio.timeout(deadline_s), self._receiving:
+                await self._fill_buffer(PREFIX_BYTES)
+                n_bytes = int.from_bytes(self._buffer[:PREFIX_BYTES], "big")
+                if n_bytes > MAX_FRAME_BYTES:
+                    await self.close()
+                    raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a frame of {n_bytes} bytes", fatal=True)
+                await self._fill_buffer(PREFIX_BYTES + n_bytes)
+                frame = bytes(memoryview(self._buffer)[PREFIX_BYTES : PREFIX_BYTES + n_bytes])
+                del self._buffer[: PREFIX_BYTES + n_bytes]
+                return frame
+        except TimeoutError:
+            raise TransportFailure(f"no frame within {deadline_s:g} s") from None
+        except OSError as error:
+            await self.close()
+            raise TransportFailure(f"receiving failed: {_reason(error)}") from error
+
+    async def close(self) -> None:
+        """See `Connection.close`. Tells the other side, if that can be done without waiting."""
+        if self._closed:
+            return
+        self._closed = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        with contextlib.suppress(OSError, ValueError):
+            if not self._sending.locked():
+                self._say_goodbye()
+        self._socket.close()
+        self._buffer.clear()
+        self._on_close(self)
+
+    async def _negotiate(self) -> None:
+        done = False
+        while not done:
+            try:
+                self._tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            finally:
+                await self._flush()  # the next flight, or the alert that says why there is none
+            if not done:
+                await self._fill()
+
+    async def _fill_buffer(self, n_bytes: int) -> None:
+        """Read until the buffer holds `n_bytes`; it grows with what has arrived, not with what was announced."""
+        while len(self._buffer) < n_bytes:
+            self._check_open()
+            try:
+                data = self._tls.read(_CHUNK_BYTES)
+            except ssl.SSLWantReadError:
+                await self._fill()
+                continue
+            if not data:
+                raise ConnectionResetError("the other side closed the connection")
+            self._buffer += data
+
+    async def _fill(self) -> None:
+        while True:
+            self._check_open()
+            try:
+                data = self._socket.recv(_CHUNK_BYTES)
+                break
+            except BlockingIOError:
+                await self._wait(self._loop.add_reader, self._loop.remove_reader)
+        if not data:
+            raise ConnectionResetError("the other side closed the connection")
+        if self._to_send.pending > _MAX_UNSENT_REPLIES_BYTES:
+            raise ConnectionAbortedError("too many TLS key updates")
+        self._bytes_in += len(data)
+        self._received.write(data)
+
+    def _encrypt(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view) :]
+
+    async def _flush(self) -> None:
+        view = memoryview(self._to_send.read())
+        while view:
+            self._check_open()
+            try:
+                n_bytes = self._socket.send(view)
+            except BlockingIOError:
+                await self._wait(self._loop.add_writer, self._loop.remove_writer)
+                continue
+            self._bytes_out += n_bytes
+            view = view[n_bytes:]
+
+    async def _wait(self, add: Callable[..., None], remove: Callable[..., object]) -> None:
+        """Until the socket is ready or this connection closed. Nothing is read here: a cancellation loses no byte."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.add(waiter)
+        add(self._socket, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if not self._closed:
+                remove(self._socket)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportFailure("the connection is closed")
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            self._tls.unwrap()
+        if self._to_send.pending:
+            self._bytes_out += self._socket.send(self._to_send.read())
+        self._socket.shutdown(socket.SHUT_WR)
+        # Closing a socket with unread data resets the connection, and takes what we sent last along.
+        for _ in range(_DRAIN_READS):
+            if not self._socket.recv(_CHUNK_BYTES):
+                return
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _configure(sock: socket.socket) -> None:
+    """Frames leave at once; a connection whose other end vanished without a word is noticed in two minutes."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, option):  # macOS spells the first one differently and has the others
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the other side's certificate is not of this swarm ({error.verify_message})"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return error.strerror or str(error) or type(error).__name__
