@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from p2prec.api.queries import LocalView, recommend, similar
 from p2prec.api.status import NO_QUALITY, QUALITY_META, REFUSED_PREFIX, peer_fields, status_fields
+from p2prec.daemon.history import History
+from p2prec.daemon.snapshot import from_stored
 from p2prec.data.catalogue import Catalogue
-from p2prec.data.interactions import Interaction, training_pairs
 from p2prec.errors import StoreError
 from p2prec.manifest import Manifest
 from p2prec.model.state import ModelState, initial_state
 from p2prec.storage.state import StateDirectory
-from p2prec.types import IndexArray
 
 if TYPE_CHECKING:
     from p2prec.storage.store import Store
-
-
-def seen_items(interactions: Iterable[Interaction], catalogue: Catalogue) -> IndexArray:
-    """Rows of the catalogue's items with any interaction at all, increasing: what is never recommended again."""
-    rows = {catalogue.index_of(interaction.item) for interaction in interactions if interaction.item in catalogue}
-    return np.array(sorted(rows), np.int64)
 
 
 def load_catalogue(directory: StateDirectory) -> Catalogue:
@@ -42,15 +36,15 @@ def offline_view(directory: StateDirectory) -> LocalView:
     manifest = directory.swarm()
     catalogue = Catalogue.from_canonical_csv(manifest.catalogue_csv())
     with directory.open_store() as store:
-        interactions = store.interactions()
+        history = History(store, manifest, catalogue, holdout_fraction=0.0)
         state = _model(store, manifest, catalogue)
         exchanges = store.counters().get("exchanges", 0)
     return LocalView(
         peer_id=directory.identity().peer_id,
         manifest=manifest,
         catalogue=catalogue,
-        pairs=training_pairs(interactions, catalogue, manifest.learning.objective),
-        seen=seen_items(interactions, catalogue),
+        pairs=history.pairs,
+        seen=history.seen,
         state=state,
         exchanges=exchanges,
         version=0,
@@ -63,11 +57,11 @@ def _model(store: Store, manifest: Manifest, catalogue: Catalogue) -> ModelState
     stored = store.load_model(manifest.swarm_id)
     if stored is None:
         return fresh
-    tables = {name: stored.tables.get(name) for name in ("item_factors", "gradient", "evidence", "gram")}
-    for name, table in tables.items():
+    for name in ("item_factors", "gradient", "evidence", "gram"):
+        table = stored.tables.get(name)
         if table is None or table.shape != getattr(fresh, name).shape or not np.isfinite(table).all():
             raise StoreError(f"the saved model is damaged ({name}); p2prec start begins a new one")
-    return ModelState(**tables, age=np.array(stored.age, np.float64))  # type: ignore[arg-type]
+    return from_stored(stored)
 
 
 def offline_recommend(directory: StateDirectory, n: int) -> dict[str, Any]:

@@ -29,10 +29,10 @@ REASONS = 2
 SECOND_REASON_SHARE = 0.5
 """A second item is named only if it adds at least this share of what the first adds."""
 
-NOTE_ALONE = "This peer has learned from nobody else yet: these come from your own history alone."
-NOTE_NOTHING = "Nothing to recommend yet: log or import something, or wait until this peer has met others."
+NOTE_ALONE = "This peer has learned from nobody else yet, so it cannot tell what goes with what you liked."
+NOTE_NOTHING = "Nothing to recommend yet: nobody this peer has learned from did anything with the other items."
 NOTE_NO_HISTORY = "You have logged nothing yet: this is what is popular in your swarm."
-NOTE_UNTAUGHT = "This peer has learned from nobody yet: similarities mean nothing until it has met others."
+NOTE_UNKNOWN = "Nobody this peer has learned from did anything with this item yet."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,22 +94,30 @@ def recommend(view: LocalView, n: int = 10, *, user_factor: FloatArray | None = 
     _check_n(n)
     if view.pairs.items.size:
         found = _personal(view, n, _user_factor(view) if user_factor is None else user_factor)
-        note = None if view.exchanges else NOTE_ALONE
+        note = None
     else:
         found = _popular(view, n)
-        note = NOTE_NO_HISTORY if found else NOTE_NOTHING
+        note = NOTE_NO_HISTORY
+    if not found:
+        note = NOTE_NOTHING if view.exchanges else NOTE_ALONE
     return {"recommendations": [asdict(recommendation) for recommendation in found], "note": note}
 
 
 def best_items(view: LocalView, n: int, user_factor: FloatArray) -> tuple[IndexArray, FloatArray]:
-    """The ranking alone: indices of the n best items that the user has not had, best first, and their scores."""
+    """The ranking alone: indices of the n best items that the user has not had, best first, and their scores.
+
+    Items without evidence are left out: their rows are still the common random start, and would be recommended at random.
+    """
     values = scores(view.manifest.learning, view.state.item_factors, user_factor)
+    values[view.state.evidence <= 0] = -np.inf
     best = top_k(values, n, exclude=view.seen)
     return best, values[best]
 
 
 def similar(view: LocalView, item: str, n: int = 10) -> dict[str, Any]:
     """The n items whose factors point most nearly the same way as `item`'s (a key, or a title that only one item has).
+
+    Items without evidence are left out: their rows are still random, and a small random vector is like any other.
 
     `{"item", "title", "similar": [{"item", "title", "similarity"}, ...], "note"}`, similarity a cosine, -1 to 1. Raises
     UsageError unless 1 <= n <= MAX_N, DataError (with near candidates) for an unknown item.
@@ -119,15 +127,16 @@ def similar(view: LocalView, item: str, n: int = 10) -> dict[str, Any]:
         raise UsageError(f"an item is a text of at most {MAX_ITEM_CHARACTERS} characters")
     index = view.catalogue.index_of(view.catalogue.resolve(item))
     factors = view.state.item_factors[:, : view.manifest.learning.n_factors]
-    best, cosines = similar_items(factors, index, n)
+    near, cosines = similar_items(factors, index, len(factors))
+    known = view.state.evidence[near] > 0 if view.state.evidence[index] > 0 else np.zeros(len(near), np.bool_)
     return {
         "item": view.catalogue.keys[index],
         "title": view.catalogue.titles[index],
         "similar": [
-            {"item": view.catalogue.keys[i], "title": view.catalogue.titles[i], "similarity": float(cosine)}
-            for i, cosine in zip(best.tolist(), cosines.tolist(), strict=True)
+            {"item": view.catalogue.keys[i], "title": view.catalogue.titles[i], "similarity": cosine}
+            for i, cosine in zip(near[known][:n].tolist(), cosines[known][:n].tolist(), strict=True)
         ],
-        "note": None if view.exchanges else NOTE_UNTAUGHT,
+        "note": None if known.any() else NOTE_UNKNOWN,
     }
 
 
@@ -150,7 +159,7 @@ def _personal(view: LocalView, n: int, user_factor: FloatArray) -> list[Recommen
 
 
 def _popular(view: LocalView, n: int) -> list[Recommendation]:
-    """The items that most of the swarm's contributions touch; those without evidence are not guessed at."""
+    """The items that most of the swarm's contributions touch."""
     best = top_k(view.state.evidence, n, exclude=view.seen)
     return [
         Recommendation(

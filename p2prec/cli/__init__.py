@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-_COMMANDS = ("start",)
+_COMMANDS = ("start", "recommend", "similar", "status", "peers")
 """Modules of this package, in the order of the help text."""
 
 

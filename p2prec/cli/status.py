@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,15 +72,22 @@ def _offline_status(directory: StateDirectory) -> dict[str, Any]:
 
 
 def _watch(state: Path | None) -> None:
+    """Redraw in place on a terminal; print again and again into anything else."""
     from rich.live import Live
     from rich.text import Text
 
-    from p2prec.cli.screen import console
+    from p2prec.cli.screen import console, show
 
     def drawn() -> Text:
         return Text("\n", no_wrap=True, overflow="ellipsis").join(status_lines(_ask_status(state)))
 
-    with Live(drawn(), console=console(), auto_refresh=False) as live:
+    out = console()
+    if not out.is_terminal:
+        while True:
+            show(status_lines(_ask_status(state)))
+            sys.stdout.flush()
+            time.sleep(WATCH_INTERVAL_S)
+    with Live(drawn(), console=out, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_INTERVAL_S)
             live.update(drawn(), refresh=True)

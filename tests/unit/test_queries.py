@@ -14,7 +14,7 @@ from p2prec.api.queries import (
     NOTE_ALONE,
     NOTE_NO_HISTORY,
     NOTE_NOTHING,
-    NOTE_UNTAUGHT,
+    NOTE_UNKNOWN,
     LocalView,
     QueryCache,
     best_items,
@@ -150,11 +150,23 @@ def test_popular_items_exclude_what_was_seen_but_not_trained_on() -> None:
     assert titles(answer) == ["Robots"]
 
 
-def test_a_peer_that_has_met_nobody_says_so() -> None:
-    assert recommend(view_of([ROBOTS], exchanges=0), 1)["note"] == NOTE_ALONE
-    nothing = recommend(view_of([], exchanges=0, evidence=[0.0] * 6 + [-0.0]), 1)
-    assert nothing == {"recommendations": [], "note": NOTE_NOTHING}
-    assert similar(view_of([], exchanges=0), "k0", 1)["note"] == NOTE_UNTAUGHT
+def test_a_peer_that_has_met_nobody_says_so_and_guesses_nothing() -> None:
+    own_only = [0.5, *[0.0] * 6]
+    assert recommend(view_of([ROBOTS], exchanges=0, evidence=own_only), 1) == {
+        "recommendations": [],
+        "note": NOTE_ALONE,
+    }
+    assert recommend(view_of([], exchanges=0, evidence=[0.0] * 7), 1) == {"recommendations": [], "note": NOTE_ALONE}
+    assert recommend(view_of([ROBOTS], exchanges=3, evidence=own_only), 1)["note"] == NOTE_NOTHING
+
+
+def test_items_that_nobody_touched_are_neither_recommended_nor_similar() -> None:
+    """Their rows are the random start: whatever they resemble, they resemble by chance."""
+    view = view_of([ROBOTS], evidence=[0.5, 0.0, 0.4, -0.01, 0.3, 0.1, 0.0])
+    assert titles(recommend(view, 7)) == ["Aliens", "Wedding", "Romance"]
+    assert [found["title"] for found in similar(view, "Robots", 7)["similar"]] == ["Aliens", "Wedding", "Romance"]
+    assert similar(view, "Space", 7)["similar"] == []
+    assert similar(view, "Space", 7)["note"] == NOTE_UNKNOWN
 
 
 def test_everything_had_is_an_empty_answer() -> None:
