@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ from p2prec.peer.events import Dial, Disconnect, Event
 from p2prec.transport.base import Connection, Transport
 from p2prec.types import PeerId
 from p2prec.wire.endpoint import Endpoint, SendFrame
+
+logger = logging.getLogger("p2prec")
 
 MAX_QUEUED_FRAMES = 32
 """Frames that wait for one slow neighbour. An honest peer never has ten; at the limit the neighbour is let go."""
@@ -47,8 +50,8 @@ class Pump:
         self._links: dict[int, _Link] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self._serving: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -69,18 +72,16 @@ class Pump:
 
     async def run(self) -> None:
         """Tick until stopped."""
-        while not self._stopping:
+        while not self._stop.is_set():
             self.endpoint.peer.tick(self.now)
             self.carry_out()
-            self._wake.clear()
             wait_s = max(0.0, self.endpoint.peer.next_deadline() - self.now)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                await asyncio.wait_for(self._stop.wait(), wait_s)
         await self._shut_down()
 
     def stop(self) -> None:
-        self._stopping = True
-        self._wake.set()
+        self._stop.set()
 
     async def accept(self, connection: Connection) -> None:
         """The transport's callback for an inbound connection."""
@@ -129,6 +130,10 @@ class Pump:
         """Read one connection until it ends. Inbound ones are closed by the transport when this returns."""
         link = _Link(next(self._numbers), connection)
         self._links[link.number] = link
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         writer = asyncio.create_task(self._write(link))
         reason = "closed"
         try:
@@ -177,14 +182,19 @@ class Pump:
     def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
         task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # A bug in serving one neighbour must show, and must not take the daemon down.
+            logger.error("internal error while serving a connection", exc_info=task.exception())
 
     async def _shut_down(self) -> None:
         self.endpoint.peer.leave(self.now)
         self.carry_out()
-        deadline = self.now + self._settings.stop_deadline_s
-        while self._links and self.now < deadline:
-            await asyncio.sleep(0.01)
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=self._settings.stop_deadline_s)
         await self._transport.close()
         for task in list(self._tasks):
             task.cancel()

@@ -73,6 +73,11 @@ class Learner:
         return self._items
 
     @property
+    def values(self) -> FloatArray:
+        """(k,) float32, the ratings of `items`, or 1."""
+        return self._values
+
+    @property
     def user_factor(self) -> FloatArray:
         """(d,), or (d + 1,) with the user's bias; solved on first use, then as of the last `solve`."""
         if self._user_factor is None:

@@ -134,7 +134,7 @@ class World:
     manifest: Manifest
     catalogue: Catalogue
     seed: int = 0
-    settings: PeerSettings = PeerSettings()
+    settings: PeerSettings = field(default_factory=PeerSettings)
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

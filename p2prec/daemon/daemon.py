@@ -1,0 +1,315 @@
+"""One peer's life on this machine: from the state directory to the network and back.
+
+`Daemon.open` takes the lock and loads; `run` serves until `stop`; `close` saves and releases. A crash at any moment loses no
+interaction and no ledger row (they are the store's), and at most `snapshot_every_s` of learning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+import p2prec
+from p2prec.config import DaemonSettings
+from p2prec.daemon.history import History
+from p2prec.daemon.ledger import StoreLedger
+from p2prec.daemon.log import log_event, logger
+from p2prec.daemon.pump import Pump
+from p2prec.daemon.snapshot import from_stored, to_stored
+from p2prec.data.catalogue import Catalogue
+from p2prec.discovery.base import Announcement, Discovery, Sighting, Trouble
+from p2prec.errors import StoreError, UsageError
+from p2prec.identity import Identity
+from p2prec.manifest import Manifest
+from p2prec.model.quantize import table_shapes
+from p2prec.peer.events import Event, IdentityConflict, IdentityConflictOver
+from p2prec.peer.learner import Learner
+from p2prec.peer.peer import Peer
+from p2prec.peer.quality import Quality, alone_scores, measure
+from p2prec.storage.records import KnownPeer
+from p2prec.storage.state import StateDirectory
+from p2prec.storage.store import Store
+from p2prec.transport.base import Transport
+from p2prec.transport.tls import TlsTransport
+from p2prec.types import FloatArray, PeerId
+from p2prec.wire.endpoint import Endpoint
+
+QUALITY_META = "quality"
+"""Where the store keeps the last measurement: JSON of `p2prec.peer.quality.Quality`."""
+HISTORY_POLL_S = 1.0
+"""How soon the daemon notices what the command line has logged."""
+MAX_SAVED_PEERS = 256
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the state directory holds, read and checked."""
+
+    directory: StateDirectory
+    manifest: Manifest
+    catalogue: Catalogue
+    identity: Identity
+    store: Store
+
+
+class Daemon:
+    """The driver. All methods run on one event loop; nothing in it blocks but short store transactions."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        settings: DaemonSettings,
+        transport: Transport,
+        discovery: Discovery | None,
+        on_event: OnEvent = log_event,
+    ) -> None:
+        self.manifest = loaded.manifest
+        self.catalogue = loaded.catalogue
+        self.settings = settings
+        self.store = loaded.store
+        self.identity = loaded.identity
+        self.directory = loaded.directory
+        self.learner = _restored_learner(loaded)
+        self._alone: FloatArray | None = None
+        """Scores of a model trained on the own interactions only, while those stay the same."""
+        self.history = History(self.store, self.manifest, self.catalogue, settings.holdout_fraction)
+        self._load_interactions()
+        self.ledger = StoreLedger(self.store, self.manifest)
+        self.quality: Quality | None = None
+        self.version = 0
+        """Grows with every round and every change of the history: answers computed for one version may be kept."""
+        self.warnings: dict[str, str] = {}
+        """What is wrong at present, by kind, in words that say what to do."""
+        self.earlier = self.store.counters()
+        """Totals of former runs."""
+        self._saved: dict[str, int] = {}
+        self._on_event = on_event
+        self._transport = transport
+        self._discovery = discovery
+        self._instance = os.urandom(16)
+        self._announcement: Announcement | None = None
+        self._started_at = time.monotonic()
+        self._quality_version = -1
+        peer = Peer(
+            peer_id=self.identity.peer_id,
+            instance=self._instance,
+            manifest=self.manifest,
+            learner=self.learner,
+            ledger=self.ledger,
+            settings=settings.peer,
+            rng=np.random.default_rng(np.frombuffer(os.urandom(32), np.uint32)),
+            random_bytes=os.urandom,
+            now=asyncio.get_running_loop().time(),
+            agent=f"p2prec/{p2prec.__version__}",
+        )
+        shapes = table_shapes(self.manifest.learning, len(self.catalogue.keys))
+        endpoint = Endpoint(peer, self.identity, self.manifest.swarm_id, shapes, os.urandom)
+        self.pump = Pump(endpoint, transport, settings, self._handle_event)
+        self.peer = peer
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Listen, announce and learn until `stop`. Raises TransportFailure when the address is taken."""
+        await self._transport.listen(self.settings.listen_host, self.settings.listen_port, self.pump.accept)
+        self.peer.listen_port = self._transport.listen_port
+        logger.info(
+            "peer %s of swarm %r listens on %s",
+            self.identity.peer_id,
+            self.manifest.name,
+            self.listen_address,
+        )
+        for host, port in self.settings.static_peers:
+            self.peer.book.add_static(host, port)
+        for known in self.store.load_peers():
+            self.pump.sighted(known.peer_id, None, known.host, known.port, "store")
+        self._announce()
+        chores = [
+            asyncio.create_task(self._every(HISTORY_POLL_S, self._follow_history)),
+            asyncio.create_task(self._every(self.settings.quality_every_s, self.measure_quality)),
+            asyncio.create_task(self._every(self.settings.snapshot_every_s, self.save)),
+        ]
+        try:
+            await self.pump.run()
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
+            if self._discovery is not None and self._announcement is not None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._discovery.withdraw(self._announcement), 1.0)
+            self.save()
+            logger.info("stopped after %d rounds; everything is saved", self.peer.rounds)
+
+    def stop(self) -> None:
+        """End `run` cleanly: say goodbye, save."""
+        self.pump.stop()
+
+    def _announce(self) -> None:
+        if self._discovery is None:
+            return
+        self._announcement = Announcement(
+            swarm_id=self.manifest.swarm_id,
+            peer_id=self.identity.peer_id,
+            instance=self._instance,
+            port=self._transport.listen_port,
+            host=self.settings.listen_host,
+        )
+        self._discovery.announce(self._announcement, self._on_sighting, lambda _: None)
+
+    def _on_sighting(self, sighting: Sighting) -> None:
+        self.pump.sighted(sighting.peer_id, sighting.instance, sighting.host, sighting.port, "mdns")
+
+    def on_discovery_trouble(self, trouble: Trouble | None) -> None:
+        """For the discovery's callback."""
+        if trouble is None:
+            self.warnings.pop("discovery", None)
+            logger.info("discovery works again")
+        else:
+            self.warnings["discovery"] = f"{trouble.message}: {trouble.remedy}"
+            logger.warning("%s: %s", trouble.message, trouble.remedy)
+
+    def _handle_event(self, event: Event) -> None:
+        match event:
+            case IdentityConflict(host, proven):
+                self.warnings["identity"] = (
+                    f"this identity also runs at {host}; run 'p2prec identity renew' on one of the two machines"
+                    if proven
+                    else f"a neighbour says: {host}"
+                )
+            case IdentityConflictOver():
+                self.warnings.pop("identity", None)
+            case _:
+                pass
+        self._on_event(event)
+
+    async def _every(self, interval_s: float, chore: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                chore()
+            except StoreError as error:
+                # The disk may recover; the daemon goes on, and says so in `status` until it does.
+                self.warnings["store"] = str(error)
+                logger.error("%s", error)
+            else:
+                self.warnings.pop("store", None)
+
+    # --- the owner's side ---
+
+    def _follow_history(self) -> None:
+        if self.history.refresh():
+            self._load_interactions()
+            self.version += 1
+            logger.info(
+                "interactions changed: %d logged, %d to learn from", self.history.count, len(self.history.training)
+            )
+
+    def _load_interactions(self) -> None:
+        training = self.history.training
+        self.learner.set_interactions(training.items, training.values)
+        self._alone = None
+
+    def measure_quality(self) -> None:
+        """Measure on the held-out part, if anything has changed since the last time."""
+        version = self.current_version
+        if version == self._quality_version or not self.history.test_items.size or not self.peer.rounds:
+            return
+        self._quality_version = version
+        if self._alone is None:
+            self._alone = alone_scores(self.learner, self.catalogue.keys, bytes.fromhex(self.manifest.seed))
+        self.quality = measure(self.learner, self.history.test_items, self._alone)
+        logger.info(
+            "round %d: NDCG@10 %.3f on %d held-out items (popularity %.3f, alone %.3f), %d neighbours",
+            self.peer.rounds,
+            self.quality.ndcg_at_10,
+            self.quality.held_out,
+            self.quality.popularity_ndcg_at_10,
+            self.quality.alone_ndcg_at_10,
+            len(self.peer.neighbours),
+        )
+
+    @property
+    def current_version(self) -> int:
+        return self.version + self.peer.rounds
+
+    # --- state ---
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self._started_at
+
+    @property
+    def listen_address(self) -> str:
+        return f"{self.settings.listen_host}:{self._transport.listen_port}"
+
+    def totals(self) -> dict[str, int]:
+        """Counts of this run."""
+        bytes_in, bytes_out = self.pump.traffic
+        return {
+            "rounds": self.peer.rounds,
+            "exchanges": self.peer.exchanges,
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            **{f"refused.{reason}": n for reason, n in self.peer.refusals.items()},
+        }
+
+    def save(self) -> None:
+        """Write model, counters and known peers. Raises StoreError."""
+        self.store.save_model(to_stored(self.learner.state, self.manifest.swarm_id))
+        totals = self.totals()
+        self.store.add_counters({name: n - self._saved.get(name, 0) for name, n in totals.items()})
+        self._saved = totals
+        self.store.save_peers(self._known_peers())
+        if self.quality is not None:
+            self.store.set_meta(QUALITY_META, json.dumps(asdict(self.quality)))
+
+    def _known_peers(self) -> list[KnownPeer]:
+        offset = time.time() - self.pump.now
+        met = [known for known in self.peer.book.peers.values() if known.addresses and known.source != "exchange"]
+        met.sort(key=lambda known: -known.last_seen)
+        return [
+            KnownPeer(PeerId(k.peer_id), *k.addresses[0], last_seen=k.last_seen + offset) for k in met[:MAX_SAVED_PEERS]
+        ]
+
+
+def load(directory: StateDirectory) -> Loaded:
+    """Read a state directory; the caller holds its lock. Raises StateError, ManifestError, StoreError."""
+    manifest = directory.swarm()
+    catalogue = Catalogue.from_canonical_csv(manifest.catalogue_csv())
+    identity = directory.identity()
+    directory.require_free()
+    store = directory.open_store(verify=True)
+    store.enter_swarm(manifest.swarm_id)
+    return Loaded(directory, manifest, catalogue, identity, store)
+
+
+def open_daemon(
+    loaded: Loaded, settings: DaemonSettings, discovery: Discovery | None, on_event: OnEvent = log_event
+) -> Daemon:
+    """A daemon with the default transport. Raises UsageError when the membership secret is missing."""
+    transport = TlsTransport(loaded.identity, loaded.manifest, loaded.directory.membership_secret())
+    return Daemon(loaded, settings, transport, discovery, on_event)
+
+
+def _restored_learner(loaded: Loaded) -> Learner:
+    """A learner as the last snapshot left it; without one, or with a damaged one, from the common start."""
+    manifest = loaded.manifest
+    learner = Learner(manifest.learning, manifest.privacy, loaded.catalogue.keys, bytes.fromhex(manifest.seed))
+    try:
+        stored = loaded.store.load_model(manifest.swarm_id)
+        if stored is not None:
+            learner.state = from_stored(stored)
+    except (StoreError, UsageError, KeyError) as error:
+        logger.warning("the saved model could not be used (%s): this peer learns it again from the others", error)
+        loaded.store.drop_model()
+    return learner

@@ -1,0 +1,48 @@
+"""The core's ledger, on disk: a row is durable before anything that it pays for can be sent."""
+
+from __future__ import annotations
+
+import time
+
+from p2prec.manifest import Manifest
+from p2prec.privacy.ledger import Budget
+from p2prec.storage.store import Store
+
+
+def budget_of(manifest: Manifest) -> Budget:
+    """What the swarm's manifest lets a peer spend. An implicit contribution is two Gaussian mechanisms (rows and Gram)."""
+    return Budget(
+        noise_multiplier=manifest.privacy.noise_multiplier,
+        releases_per_contribution=2 if manifest.learning.objective == "implicit" else 1,
+        delta=manifest.privacy.delta,
+        limit=manifest.privacy.epsilon_budget,
+    )
+
+
+class StoreLedger:
+    """Implements `p2prec.peer.peer.Ledger`."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self._store = store
+        self._swarm_id = manifest.swarm_id
+        self._budget = budget_of(manifest)
+        self._contributions = store.ledger_contributions(manifest.swarm_id)
+
+    @property
+    def contributions(self) -> int:
+        return self._contributions
+
+    @property
+    def epsilon_spent(self) -> float:
+        return self._budget.epsilon_after(self._contributions)
+
+    @property
+    def may_contribute(self) -> bool:
+        return self._budget.allows(self._contributions)
+
+    def record(self) -> int:
+        """Raises StoreError, and then nothing was spent and nothing may be sent."""
+        entry = self._budget.entry(self._contributions, self._swarm_id, time.time())
+        self._store.append_ledger(entry)
+        self._contributions = entry.contribution
+        return entry.contribution
