@@ -47,7 +47,9 @@ def status_fields(
 ) -> dict[str, Any]:
     """The result of `status`, of a running daemon and of a stopped store alike, ready for JSON.
 
-    state: "running", "starting", "stopping", "conflict" or "stopped". An infinite `epsilon_spent` (no noise) becomes None.
+    state: "running" (with neighbours), "searching" (running, with none), "conflict" (the same identity runs elsewhere),
+    "starting" (a daemon holds the state directory but does not answer) or "stopped". An infinite `epsilon_spent` (no noise)
+    becomes None.
     """
     refused = {reason: count for reason, count in sorted((refused_by_reason or {}).items()) if count}
     return {

@@ -132,11 +132,20 @@ def status_lines(answer: dict[str, Any]) -> list[Text]:
 def _state(answer: dict[str, Any]) -> list[str | tuple[str, str]]:
     from p2prec.cli.screen import duration_text
 
-    if answer["state"] == "stopped":
-        return [("stopped", "red"), "; start it with: p2prec start"]
-    style = "green" if answer["state"] == "running" else "yellow"
-    listening = f", listening on {answer['listen']}" if answer["listen"] else ""
-    return [(answer["state"], style), f" for {duration_text(answer['uptime_s'])}{listening}"]
+    up = f" for {duration_text(answer['uptime_s'])}" + (
+        f", listening on {answer['listen']}" if answer["listen"] else ""
+    )
+    match answer["state"]:
+        case "running":
+            return [("running", "green"), up]
+        case "searching":
+            return [("searching", "yellow"), " for other peers; running", up]
+        case "conflict":
+            return [("conflict", "red"), ": the same identity runs on two machines; running", up]
+        case "stopped":
+            return [("stopped", "red"), "; start it with: p2prec start"]
+        case other:
+            return [(other, "yellow")]
 
 
 def _by_reason(refused: dict[str, int]) -> str:
