@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2prec.cli.app import app
+from p2prec.cli.complete import complete_item
 from p2prec.cli.options import JsonOption, StateOption
 from p2prec.cli.recommend import NumberOption
 
@@ -20,35 +21,13 @@ p2prec similar "Toy Story (1995)"
 p2prec similar 1 -n 5 --json
 """
 
-MAX_COMPLETIONS = 50
-"""More than this on one Tab is a wall of text."""
-
-
-def _complete_item(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Keys that start with what was typed, or whose title does; the title is shown as the key's help text."""
-    from p2prec.errors import P2PRecError
-
-    try:
-        from p2prec.api.offline import load_catalogue
-        from p2prec.cli.ask import state_directory
-
-        catalogue = load_catalogue(state_directory(context.params.get("state")))
-    except P2PRecError:
-        return []  # No swarm here: nothing to complete, and no place for an error message.
-    wanted = incomplete.casefold()
-    return [
-        (str(key), title)
-        for key, title in zip(catalogue.keys, catalogue.titles, strict=True)
-        if key.startswith(incomplete) or title.casefold().startswith(wanted)
-    ][:MAX_COMPLETIONS]
-
 
 @app.command(epilog=EPILOG)
 def similar(
     item: Annotated[
         str,
         typer.Argument(
-            metavar="ITEM", help="Key or title, as in the catalogue.", autocompletion=_complete_item, show_default=False
+            metavar="ITEM", help="Key or title, as in the catalogue.", autocompletion=complete_item, show_default=False
         ),
     ],
     number: NumberOption = 10,

@@ -37,6 +37,10 @@ TITLES = ("Robots", "Space", "Kisses", "Wedding: the long version")
 PEER = "12D3KooWLYtMBqMeZDvEG4XJFrDPvLDsXzDHwYMGRQdvJnoCtAhE"
 
 
+STATUS_PROGRAM = "from p2prec.cli import status; from p2prec.cli.app import run; import sys; sys.exit(run())"
+SIMILAR_PROGRAM = STATUS_PROGRAM.replace("import status", "import similar, status")
+
+
 @dataclass
 class Done:
     """How a command ended."""
@@ -398,18 +402,25 @@ def test_help_has_examples(p2prec: Run, command: str) -> None:
     assert f"p2prec {command}" in done.out
 
 
-def test_items_complete_by_key_and_title(state: Path) -> None:
-    from p2prec.cli.similar import _complete_item
+def completions(typed: str, **environment: str) -> list[str]:
+    """What bash would offer for `p2prec similar TYPED`."""
+    program = f"import sys; sys.argv[0] = 'p2prec'; {SIMILAR_PROGRAM}"
+    asked = {"_P2PREC_COMPLETE": "complete_bash", "COMP_WORDS": f"p2prec similar {typed}"}
+    asked["COMP_CWORD"] = str(len(typed.split()) + 1)
+    variables = {**os.environ, **asked, **environment}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
 
-    class Context:
-        params: dict[str, Any]
 
-    context = Context()
-    context.params = {"state": state}
-    assert _complete_item(context, "rob") == [("k0", "Robots")]  # type: ignore[arg-type]
-    assert [key for key, _ in _complete_item(context, "k")] == ["k0", "k1", "k2", "k3"]  # type: ignore[arg-type]
-    context.params = {"state": state / "missing"}
-    assert _complete_item(context, "rob") == []  # type: ignore[arg-type]
+def test_the_shell_completes_keys_and_one_word_titles(state: Path) -> None:
+    assert completions(f"--state {state} k") == ["k0", "k1", "k2", "k3"]
+    assert completions("Rob", P2PREC_STATE=str(state)) == ["Robots"]
+    assert completions("Wed", P2PREC_STATE=str(state)) == []
+
+
+def test_without_a_swarm_nothing_is_completed(tmp_path: Path) -> None:
+    assert completions("k", P2PREC_STATE=str(tmp_path / "missing")) == []
 
 
 @pytest.mark.parametrize(
@@ -430,9 +441,6 @@ def test_durations_have_units(seconds: float, expected: str) -> None:
     from p2prec.cli.screen import duration_text
 
     assert duration_text(seconds) == expected
-
-
-STATUS_PROGRAM = "from p2prec.cli import status; from p2prec.cli.app import run; import sys; sys.exit(run())"
 
 
 class Terminal:
