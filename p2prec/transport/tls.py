@@ -228,7 +228,7 @@ async def _resolve(host: str, port: int) -> list[_Address]:
     """The socket addresses of a literal (at once) or a name (by the system's resolver, in a thread)."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
