@@ -1,12 +1,23 @@
-"""One file per command. Each registers itself on `app`; heavy imports stay inside the command's function, so that `--help`,
-completion and errors are instant."""
+"""One file per command. Each registers itself on `app`; heavy imports stay inside the command's function, so that
+`--help`, completion and errors are instant."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-_COMMANDS = ("start", "recommend", "similar", "status", "peers")
+_COMMANDS = (
+    "start",
+    "swarm",
+    "log",
+    "import_",
+    "forget",
+    "recommend",
+    "similar",
+    "status",
+    "peers",
+    "identity",
+)
 """Modules of this package, in the order of the help text."""
 
 

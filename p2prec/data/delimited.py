@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from p2prec.data.files import MAX_LINE_BYTES, Line, read_lines
+from p2prec.data.files import MAX_LINE_BYTES, Line, OnBytes, read_lines
 from p2prec.errors import DataError
 
 MAX_COLUMNS = 256
@@ -34,14 +34,16 @@ class BadRow:
     reason: str
 
 
-def read_records(path: Path, headerless: tuple[str, ...], known: frozenset[str]) -> Iterator[Record | BadRow]:
+def read_records(
+    path: Path, headerless: tuple[str, ...], known: frozenset[str], on_bytes: OnBytes | None = None
+) -> Iterator[Record | BadRow]:
     """The rows of a CSV, TSV, `::`- or `|`-separated or JSON-lines file.
 
     headerless: the column names to assume when the first line is no header (MovieLens' u.data, ratings.dat).
     known: lower-case names of which a header must have at least one; by them a header is recognized.
     Raises DataError when the file cannot be read or is empty.
     """
-    lines = read_lines(path)
+    lines = read_lines(path, on_bytes)
     first = next((line for line in lines if line.text is None or line.text.strip()), None)
     if first is None:
         raise DataError(f"{path}: the file is empty")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
 from p2prec.errors import DataError
 
 MAX_LINE_BYTES = 16 << 10
 """A longer line is no record of ours; it is reported and skipped without being held in memory."""
+_REPORT_EVERY_LINES = 500
+OnBytes = Callable[[int], None]
+"""Told now and then how many bytes of the file (as it lies on disk, so compressed) have been read: for a progress
+bar."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -27,7 +31,7 @@ class Line:
     """Without its newline; None when it was longer than MAX_LINE_BYTES."""
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Line]:
     """The lines of a text file, gzip-compressed or not (told by its first bytes, not its name).
 
     UTF-8 (with or without a byte-order mark), else Latin-1 line by line, as MovieLens' older files have it. Raises
@@ -35,23 +39,23 @@ def read_lines(path: Path) -> Iterator[Line]:
     by then.
     """
     try:
-        with _open_binary(path) as file:
-            yield from _lines(file)
+        with path.open("rb") as raw, _inflated(raw) as file:
+            for line in _lines(file):
+                if on_bytes and line.number % _REPORT_EVERY_LINES == 0:
+                    on_bytes(raw.tell())
+                yield line
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"{path}: {reason}") from error
 
 
 @contextmanager
-def _open_binary(path: Path) -> Iterator[BufferedIOBase]:
-    with path.open("rb") as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        if not compressed:
-            yield raw
-            return
-        with gzip.GzipFile(fileobj=raw) as inflated:
-            yield inflated
+def _inflated(raw: BufferedReader) -> Iterator[BufferedIOBase]:
+    if raw.peek(2)[:2] != b"\x1f\x8b":
+        yield raw
+        return
+    with gzip.GzipFile(fileobj=raw) as inflated:
+        yield inflated
 
 
 def _lines(file: BufferedIOBase) -> Iterator[Line]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 from p2prec.data.catalogue import CATALOGUE_FILES, ITEM_COLUMNS, Catalogue, first_present, read_catalogue
 from p2prec.data.delimited import BadRow, read_records
-from p2prec.data.files import find_file
+from p2prec.data.files import OnBytes, find_file
 from p2prec.data.interactions import RATING, Interaction, interaction_problem
 from p2prec.errors import DataError
 from p2prec.types import ItemKey
@@ -56,14 +56,14 @@ def interactions_file(path: Path) -> Path:
     return found
 
 
-def read_interactions(path: Path) -> Iterator[Row | BadRow]:
+def read_interactions(path: Path, on_bytes: OnBytes | None = None) -> Iterator[Row | BadRow]:
     """Every row of a file or folder, in its order, with item keys as the file has them.
 
     Columns are found by name (`ITEM_COLUMNS` and so on, case ignored); without a header they are user, item, rating,
     timestamp.
     Times: seconds, milliseconds or microseconds since 1970, or ISO 8601 (UTC unless it says otherwise).
     """
-    for record in read_records(interactions_file(path), _HEADERLESS, frozenset(ITEM_COLUMNS)):
+    for record in read_records(interactions_file(path), _HEADERLESS, frozenset(ITEM_COLUMNS), on_bytes):
         if isinstance(record, BadRow):
             yield record
             continue
@@ -73,7 +73,9 @@ def read_interactions(path: Path) -> Iterator[Row | BadRow]:
             yield BadRow(record.line, str(error))
 
 
-def read_own_interactions(path: Path, catalogue: Catalogue, user: str | None = None) -> Iterator[Interaction | BadRow]:
+def read_own_interactions(
+    path: Path, catalogue: Catalogue, user: str | None = None, on_bytes: OnBytes | None = None
+) -> Iterator[Interaction | BadRow]:
     """One person's rows of a file or folder, with the swarm's item keys; rows of items that the swarm lacks are bad
     rows.
 
@@ -83,7 +85,7 @@ def read_own_interactions(path: Path, catalogue: Catalogue, user: str | None = N
     """
     titles = _titles_of(path)
     seen_user: str | None = None
-    for row in read_interactions(path):
+    for row in read_interactions(path, on_bytes):
         if isinstance(row, BadRow):
             yield row
             continue
@@ -132,9 +134,11 @@ def _number(text: str | None) -> float | None:
     return number
 
 
-def parse_time(text: str) -> float:
-    """Seconds since 1970, UTC, of a number (seconds, milliseconds or microseconds) or an ISO 8601 text. Raises
-    ValueError."""
+def parse_time(text: str, *, zone: tzinfo | None = UTC) -> float:
+    """Seconds since 1970, UTC, of a number (seconds, milliseconds or microseconds) or an ISO 8601 text.
+
+    zone: of texts that name none; None: this machine's. Raises ValueError.
+    """
     try:
         number = float(text)
     except ValueError:
@@ -142,7 +146,7 @@ def parse_time(text: str) -> float:
             moment = datetime.fromisoformat(text)
         except ValueError:
             raise ValueError(f"{text[:40]!r} is not a time (seconds since 1970, or like 2026-11-24T18:30)") from None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
     if number >= 1000 * _MILLISECONDS_FROM:
         return number / 1e6
     return number / 1e3 if number >= _MILLISECONDS_FROM else number

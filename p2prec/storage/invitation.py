@@ -68,12 +68,25 @@ def dump(invitation: Invitation) -> str:
 
 def load(path: Path) -> Invitation:
     """Read an invitation or the manifest of an open swarm. Raises ManifestError that says what to do."""
+    manifest, secret = _read(path)
+    try:
+        return Invitation(manifest, secret)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}", remedy=error.remedy) from error
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in a manifest or invitation file, whether or not the file lets anybody in. Raises ManifestError."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[Manifest, bytes | None]:
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise ManifestError(f"larger than {MAX_MANIFEST_BYTES >> 20} MB, so no manifest or invitation")
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
         secret = fields.pop(_SECRET_KEY, None)
-        return Invitation(manifests.from_fields(fields), None if secret is None else _secret(secret))
+        return manifests.from_fields(fields), None if secret is None else _secret(secret)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise ManifestError(f"{path}: neither a swarm manifest nor an invitation") from None
     except OSError as error:

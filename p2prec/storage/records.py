@@ -68,7 +68,9 @@ def unpack_tables(swarm_id: SwarmId, age: float, rows: list[tuple[str, str, byte
 
 
 def _checksum(swarm_id: bytes, age: float, rows: list[tuple[str, str, bytes]]) -> bytes:
-    digest = hashlib.sha256(json.dumps([swarm_id.hex(), float(age), [(name, shape) for name, shape, _ in rows]]).encode())
+    digest = hashlib.sha256(
+        json.dumps([swarm_id.hex(), float(age), [(name, shape) for name, shape, _ in rows]]).encode()
+    )
     for _, _, data in rows:
         digest.update(data)
     return digest.digest()

@@ -19,6 +19,7 @@ from p2prec.storage.invitation import Invitation, check_secret, write_atomically
 from p2prec.storage.lock import StateLock, holder
 
 if TYPE_CHECKING:
+    from p2prec.data.catalogue import Catalogue
     from p2prec.identity import Identity
     from p2prec.storage.store import Store
 
@@ -103,6 +104,13 @@ class StateDirectory:
                 remedy="p2prec swarm join FILE, or make one: p2prec swarm create NAME --catalogue FILE",
             )
         return manifests.load(self.swarm_path)
+
+    def catalogue(self) -> Catalogue:
+        """The items of the swarm that was joined. Raises as `swarm`, and DataError when they are not in canonical
+        form."""
+        from p2prec.data.catalogue import Catalogue
+
+        return Catalogue.from_canonical_csv(self.swarm().catalogue_csv())
 
     def membership_secret(self) -> bytes | None:
         """The secret of a private swarm, None for an open one. Raises StateError when it is missing, damaged or

@@ -1,0 +1,349 @@
+"""`p2prec swarm`: make, show, join and hand on a swarm."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2prec.cli.app import app
+from p2prec.cli.options import JsonOption, StateOption
+
+if TYPE_CHECKING:
+    from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters
+    from p2prec.storage.invitation import Invitation
+
+swarm_app = typer.Typer(help="Make, show, join and hand on a swarm.", no_args_is_help=True)
+app.add_typer(swarm_app, name="swarm")
+
+CREATE_EPILOG = """Examples:
+
+p2prec swarm create films --catalogue movies.csv
+
+p2prec swarm create family --catalogue movies.csv --private --round-interval 5
+
+p2prec swarm create books --catalogue books.jsonl.gz --objective explicit --noise-multiplier 8 --epsilon-budget 8
+"""
+JOIN_EPILOG = """Examples:
+
+p2prec swarm join films.toml
+
+p2prec swarm join family.invite --replace
+"""
+INVITE_EPILOG = """Example:
+
+p2prec swarm invite -o family.invite
+"""
+SHOW_EPILOG = """Examples:
+
+p2prec swarm show
+
+p2prec swarm show films.toml --json
+
+p2prec swarm show --items | grep -i matrix
+"""
+_N_BAD_ROWS_SHOWN = 5
+
+
+class Objective(StrEnum):
+    """What the swarm learns from."""
+
+    IMPLICIT = "implicit"
+    EXPLICIT = "explicit"
+
+
+@swarm_app.command(epilog=CREATE_EPILOG)
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the swarm, for people.", show_default=False)],
+    catalogue: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The items: CSV or JSON lines with the columns item,title, or a MovieLens file or folder; gzip too.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write the manifest.", show_default="NAME.toml"),
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="Learn from what people did (implicit) or from their ratings (explicit).")
+    ] = Objective.IMPLICIT,
+    private: Annotated[
+        bool, typer.Option("--private", help="Only who has an invitation can join; also writes one, NAME.invite.")
+    ] = False,
+    n_factors: Annotated[
+        int | None,
+        typer.Option(metavar="D", help="Latent factors.", show_default="16 implicit, 8 explicit"),
+    ] = None,
+    round_interval: Annotated[float, typer.Option(metavar="S", help="Seconds between a peer's rounds.")] = 10.0,
+    contribute_every: Annotated[
+        int, typer.Option(metavar="N", help="Rounds between a peer's own contributions; each costs privacy.")
+    ] = 1,
+    noise_multiplier: Annotated[
+        float, typer.Option(metavar="X", help="Noise on each contribution, as a multiple of the clip norm. 0: none.")
+    ] = 0.0,
+    clip_norm: Annotated[
+        float | None, typer.Option(metavar="C", help="Largest norm of a contribution.", show_default="3.0")
+    ] = None,
+    epsilon_budget: Annotated[
+        float | None,
+        typer.Option(metavar="E", help="A peer stops contributing before it spends more.", show_default="no limit"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+) -> None:
+    """Make a swarm: write the manifest that all its peers share.
+
+    The manifest holds the catalogue and everything that the peers must agree on. Give it to whoever should join; for
+    a private swarm give the invitation instead. Any change to it makes another swarm.
+    """
+    import secrets
+
+    from p2prec.data.catalogue import read_catalogue
+    from p2prec.manifest import Manifest, reference_catalogue
+    from p2prec.storage.invitation import Invitation, membership_key_of
+
+    found = read_catalogue(catalogue)
+    learning = _learning(objective, n_factors, round_interval, contribute_every)
+    _check_message_size(learning, len(found.catalogue))
+    secret = secrets.token_bytes(32) if private else None
+    manifest = _validated(
+        Manifest(
+            name=name,
+            catalogue=reference_catalogue(found.catalogue.canonical_csv(), len(found.catalogue)),
+            seed=secrets.token_hex(32),
+            membership_key=membership_key_of(secret) if secret else None,
+            learning=learning,
+            privacy=_privacy(noise_multiplier, clip_norm, epsilon_budget),
+        )
+    )
+    for bad in found.bad_rows[:_N_BAD_ROWS_SHOWN]:
+        typer.echo(f"{catalogue}:{bad.line}: skipped: {bad.reason}", err=True)
+    if len(found.bad_rows) > _N_BAD_ROWS_SHOWN:
+        typer.echo(f"{catalogue}: and {len(found.bad_rows) - _N_BAD_ROWS_SHOWN:,} more rows skipped", err=True)
+    _write_and_explain(Invitation(manifest, secret), output or Path(f"{_file_name(name)}.toml"), force)
+
+
+def _write_and_explain(invitation: Invitation, path: Path, force: bool) -> None:
+    from p2prec import manifest as manifests
+    from p2prec.cli.swarm_text import in_words
+    from p2prec.storage.invitation import dump
+
+    manifest = invitation.manifest
+    invitation_path = path.with_suffix(".invite")
+    targets = [path, invitation_path] if manifest.is_private else [path]
+    _refuse_to_overwrite(targets, force)
+    # The invitation first: a private manifest whose secret was lost would be of no use to anybody.
+    if manifest.is_private:
+        _write(invitation_path, dump(invitation), private=True)
+    _write(path, manifests.dump(manifest), private=False)
+    typer.echo(f"Swarm {manifest.name!r}: {manifest.catalogue.n_items:,} items, {in_words(manifest)}")
+    typer.echo(f"  id        {manifest.swarm_id.hex()}")
+    typer.echo(f"  manifest  {path}")
+    if manifest.is_private:
+        typer.echo(
+            f"  invitation  {invitation_path} (whoever has it can join: keep it, hand it over in person or encrypted)"
+        )
+    joined = invitation_path if manifest.is_private else path
+    typer.echo("Next, on every device:")
+    typer.echo(f"  p2prec swarm join {_quoted(joined)}")
+    typer.echo("  p2prec import FILE      (or p2prec log ITEM)")
+    typer.echo("  p2prec start")
+
+
+@swarm_app.command(epilog=JOIN_EPILOG)
+def join(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A swarm's manifest, or an invitation.", show_default=False)
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Leave the swarm that this peer is in; its model is dropped.")
+    ] = False,
+    state: StateOption = None,
+) -> None:
+    """Make this device a member of a swarm. What was logged stays on the device, and stays when the swarm is
+    replaced."""
+    from p2prec.cli.swarm_text import in_words
+    from p2prec.data.catalogue import Catalogue
+    from p2prec.storage.invitation import load
+    from p2prec.storage.state import StateDirectory
+
+    invitation = load(file)
+    manifest = invitation.manifest
+    catalogue = Catalogue.from_canonical_csv(manifest.catalogue_csv())
+    directory = StateDirectory.open(state)
+    if not directory.join(invitation, replace=replace):
+        typer.echo(f"Already in swarm {manifest.name!r}.")
+        return
+    directory.identity()
+    typer.echo(f"Joined swarm {manifest.name!r}: {len(catalogue):,} items, {in_words(manifest)}")
+    with directory.open_store() as store:
+        logged = store.interactions()
+    if logged:
+        known = sum(interaction.item in catalogue for interaction in logged)
+        typer.echo(f"{known:,} of the {len(logged):,} interactions logged here are with items of this swarm.")
+    else:
+        typer.echo("Next: p2prec import FILE (or p2prec log ITEM), then p2prec start")
+
+
+@swarm_app.command(epilog=INVITE_EPILOG)
+def invite(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write it.", show_default="NAME.invite"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    state: StateOption = None,
+) -> None:
+    """Write an invitation to the private swarm that this device is in: one file with manifest and membership secret.
+
+    It lets anyone who has it join, for good. Of an open swarm, share the manifest itself.
+    """
+    from p2prec.cli.ask import state_directory
+    from p2prec.errors import UsageError
+    from p2prec.storage.invitation import dump
+
+    directory = state_directory(state)
+    manifest = directory.swarm()
+    if not manifest.is_private:
+        raise UsageError(
+            f"swarm {manifest.name!r} is open: nobody needs an invitation",
+            remedy=f"share its manifest: {directory.swarm_path}",
+        )
+    path = output or Path(f"{_file_name(manifest.name)}.invite")
+    _refuse_to_overwrite([path], force)
+    _write(path, dump(directory.invitation()), private=True)
+    typer.echo(f"Invitation to swarm {manifest.name!r}: {path}")
+    typer.echo("Whoever has it can join. Hand it over in person or encrypted; on the other device:")
+    typer.echo(f"  p2prec swarm join {_quoted(path)}")
+
+
+@swarm_app.command(epilog=SHOW_EPILOG)
+def show(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A manifest or invitation.", show_default="the swarm that was joined"),
+    ] = None,
+    items: Annotated[bool, typer.Option("--items", help="Print the catalogue, as CSV, instead.")] = False,
+    as_json: JsonOption = False,
+    state: StateOption = None,
+) -> None:
+    """Show what a swarm learns, what a message costs, and what its privacy amounts to."""
+    from p2prec.cli.ask import state_directory
+    from p2prec.cli.screen import print_json
+    from p2prec.cli.screen import show as show_lines
+    from p2prec.cli.swarm_text import describe, fields
+    from p2prec.storage.invitation import load_manifest
+
+    manifest = load_manifest(file) if file else state_directory(state).swarm()
+    if items:
+        typer.echo(manifest.catalogue_csv().decode(), nl=False)
+    elif as_json:
+        print_json(fields(manifest))
+    else:
+        show_lines(describe(manifest))
+
+
+# Parameters
+
+
+def _learning(
+    objective: Objective, n_factors: int | None, round_interval_s: float, contribute_every_rounds: int
+) -> LearningParameters:
+    from p2prec.manifest import LearningParameters
+
+    fields: dict[str, Any] = {"round_interval_s": round_interval_s, "contribute_every_rounds": contribute_every_rounds}
+    if objective is Objective.EXPLICIT:
+        # What worked on MovieLens-100K (docs/algorithm.md): ratings need fewer factors and far more regularization.
+        fields |= {"objective": "explicit", "n_factors": 8, "momentum": 0.9, "learning_rate": 0.4, "reg": 15.0}
+    if n_factors is not None:
+        fields["n_factors"] = n_factors
+    return LearningParameters(**fields)
+
+
+def _privacy(noise_multiplier: float, clip_norm: float | None, epsilon_budget: float | None) -> PrivacyParameters:
+    from p2prec.manifest import PrivacyParameters
+
+    fields: dict[str, Any] = {"noise_multiplier": noise_multiplier, "epsilon_budget": epsilon_budget}
+    if clip_norm is not None:
+        fields["clip_norm"] = clip_norm
+    return PrivacyParameters(**fields)
+
+
+def _validated(manifest: Manifest) -> Manifest:
+    """Check the ranges that the manifest's types state (they hold when it is read). Raises ManifestError."""
+    from p2prec import manifest as manifests
+
+    return manifests.parse(manifests.dump(manifest))
+
+
+def _check_message_size(learning: LearningParameters, n_items: int) -> None:
+    """Raises UsageError when one peer's tables would not fit into a message, naming the largest that do."""
+    import msgspec
+
+    from p2prec.errors import UsageError
+
+    if _fits(learning, n_items):
+        return
+    fewer = next(
+        (
+            d
+            for d in range(learning.n_factors - 1, 0, -1)
+            if _fits(msgspec.structs.replace(learning, n_factors=d), n_items)
+        ),
+        None,
+    )
+    raise UsageError(
+        f"{n_items:,} items with {learning.n_factors} factors do not fit into one message of 1 MB",
+        remedy=f"use --n-factors {fewer} or fewer, or a smaller catalogue" if fewer else "use a smaller catalogue",
+    )
+
+
+def _fits(learning: LearningParameters, n_items: int) -> bool:
+    from p2prec.errors import UsageError
+    from p2prec.model.quantize import table_shapes
+    from p2prec.wire.codec import Codec
+
+    try:
+        Codec(table_shapes(learning, n_items))
+    except UsageError:
+        return False
+    return True
+
+
+# Files
+
+
+def _file_name(name: str) -> str:
+    """A swarm's name as a file name without surprises."""
+    kept = "".join(character if character.isalnum() or character in "-_" else "-" for character in name.strip())
+    return kept.strip("-").lower() or "swarm"
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))
+
+
+def _refuse_to_overwrite(paths: list[Path], force: bool) -> None:
+    from p2prec.errors import UsageError
+
+    existing = [str(path) for path in paths if path.exists()]
+    if existing and not force:
+        raise UsageError(
+            f"{' and '.join(existing)}: exists already", remedy="overwrite with --force, or choose another -o"
+        )
+
+
+def _write(path: Path, text: str, *, private: bool) -> None:
+    from p2prec.errors import UsageError
+    from p2prec.storage.invitation import write_atomically
+
+    try:
+        write_atomically(path, text, private=private)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
