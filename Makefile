@@ -1,0 +1,60 @@
+# What is needed: Python 3.11 or later, make and the package index. The environment is made in .venv, once.
+#   make demo ARGS="--peers 50 --seconds 60"      make test ARGS="-k wire -x"      make demo PYTHON=python3.12
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+# The first interpreter here that is new enough.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := p2prec tests deploy
+# One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
+export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: help demo test check bench test-slow chaos clean
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## Run a hundred peers with real people's film ratings on this machine (2 minutes)
+	@$(BIN)/p2prec demo $(ARGS)
+
+test: $(VENV)/.dev ## Run the tests, but for the slow ones
+	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+check: $(VENV)/.dev ## Check style, types and the order of imports
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+bench: $(VENV)/.dev ## Measure memory, CPU, start and answers of one daemon
+	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for what they lost
+	@$(BIN)/python -m pytest -q tests/e2e -k kill $(ARGS)
+
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find p2prec tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: made anew when pyproject.toml changes, so that the second time costs nothing.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "Installing p2prec into $(VENV) ..."
+	@$(PIP) install -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "Installing p2prec and the tools of its tests into $(VENV) ..."
+	@$(PIP) install -e '.[demo,dev]'
+	@touch $@ $(VENV)/.demo
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later was found. Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "make: $(PYTHON) cannot make an environment (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
