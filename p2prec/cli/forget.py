@@ -33,10 +33,11 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     state: StateOption = None,
 ) -> None:
-    """Erase every interaction with ITEM from this device, or all of them.
+    """Erase what was logged of an item, or everything.
 
-    The rows are overwritten on disk, and this device's recommendations no longer use them. What the swarm has learned
-    from contributions that were already sent cannot be recalled.
+    It is overwritten on disk, and this device's recommendations no longer
+    use it. What the swarm has learned from contributions that were already
+    sent cannot be recalled.
     """
     from p2prec.cli.ask import state_directory
     from p2prec.cli.screen import counted, safe

@@ -39,10 +39,11 @@ def show(as_json: JsonOption = False, state: StateOption = None) -> None:
 
 @identity_app.command(epilog=RENEW_EPILOG)
 def renew(state: StateOption = None) -> None:
-    """Give this device a new identity, because another device runs with the same one (a copied state directory).
+    """Give this device a new identity.
 
-    Needed on one of the two only. The old key is kept beside the new one. Interactions, swarm, model and privacy
-    ledger stay.
+    Needed when another device runs with the same one, because its state
+    directory was copied; on one of the two is enough. The old key is kept
+    beside the new one. Interactions, swarm, model and privacy ledger stay.
     """
     from p2prec.cli.ask import state_directory
 

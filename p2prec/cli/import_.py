@@ -43,10 +43,12 @@ def import_(
     ] = None,
     state: StateOption = None,
 ) -> None:
-    """Import your history from FILE: all of its good rows at once or, when interrupted, none.
+    """Import your history from a file.
 
-    Columns are found by name (item or movieId or asin ...; rating; event; timestamp) in any order; items are named by
-    key or title. Rows that cannot be used are skipped and reported. Importing a file again adds only what is new.
+    Columns are found by name (item, movieId, asin, ...; rating; event;
+    timestamp), in any order; items are named by key or title. Rows that
+    cannot be used are reported and skipped. All good rows are stored or,
+    when interrupted, none. A file imported again adds only what is new.
     """
     from p2prec.cli.ask import state_directory
     from p2prec.cli.screen import counted

@@ -36,10 +36,11 @@ def log(
     ] = None,
     state: StateOption = None,
 ) -> None:
-    """Record that you played, bought, read or rated ITEM. It never leaves this device; it is on its disk when this
-    returns.
+    """Record that you played, bought, read or rated ITEM.
 
-    ITEM is a key, a title, or a part of exactly one title. A running daemon takes it into account within a round.
+    It is on this device's disk when the command returns, and never leaves
+    the device. A running daemon takes it into account within a round. ITEM
+    is a key, a title, or a part of exactly one title.
     """
     from p2prec.cli.ask import state_directory
     from p2prec.data.interactions import RATING, Interaction, interaction_problem

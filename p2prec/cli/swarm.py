@@ -77,14 +77,24 @@ def create(
     ] = False,
     n_factors: Annotated[
         int | None,
-        typer.Option(metavar="D", help="Latent factors.", show_default="16 implicit, 8 explicit"),
+        typer.Option(min=1, max=256, metavar="D", help="Latent factors.", show_default="16 implicit, 8 explicit"),
     ] = None,
-    round_interval: Annotated[float, typer.Option(metavar="S", help="Seconds between a peer's rounds.")] = 10.0,
+    round_interval: Annotated[
+        float, typer.Option(min=0.05, max=86_400, metavar="S", help="Seconds between a peer's rounds.")
+    ] = 10.0,
     contribute_every: Annotated[
-        int, typer.Option(metavar="N", help="Rounds between a peer's own contributions; each costs privacy.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            metavar="N",
+            help="Rounds between a peer's own contributions; each costs privacy.",
+            show_default="1, with noise 30",
+        ),
+    ] = None,
     noise_multiplier: Annotated[
-        float, typer.Option(metavar="X", help="Noise on each contribution, as a multiple of the clip norm. 0: none.")
+        float,
+        typer.Option(min=0.0, metavar="X", help="Noise on each contribution, as a multiple of the clip norm. 0: none."),
     ] = 0.0,
     clip_norm: Annotated[
         float | None, typer.Option(metavar="C", help="Largest norm of a contribution.", show_default="3.0")
@@ -95,10 +105,11 @@ def create(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Make a swarm: write the manifest that all its peers share.
+    """Make a swarm: write the manifest that its peers share.
 
-    The manifest holds the catalogue and everything that the peers must agree on. Give it to whoever should join; for
-    a private swarm give the invitation instead. Any change to it makes another swarm.
+    The manifest holds the catalogue and all that the peers must agree on.
+    Give it to whoever should join; for a private swarm give the invitation
+    instead. Any change to it makes another swarm.
     """
     import secrets
 
@@ -107,7 +118,7 @@ def create(
     from p2prec.storage.invitation import Invitation, membership_key_of
 
     found = read_catalogue(catalogue)
-    learning = _learning(objective, n_factors, round_interval, contribute_every)
+    learning = _learning(objective, n_factors, round_interval, contribute_every or (30 if noise_multiplier else 1))
     _check_message_size(learning, len(found.catalogue))
     secret = secrets.token_bytes(32) if private else None
     manifest = _validated(
@@ -120,6 +131,7 @@ def create(
             privacy=_privacy(noise_multiplier, clip_norm, epsilon_budget),
         )
     )
+    _check_budget(manifest)
     for bad in found.bad_rows[:_N_BAD_ROWS_SHOWN]:
         typer.echo(f"{catalogue}:{bad.line}: skipped: {bad.reason}", err=True)
     if len(found.bad_rows) > _N_BAD_ROWS_SHOWN:
@@ -164,8 +176,10 @@ def join(
     ] = False,
     state: StateOption = None,
 ) -> None:
-    """Make this device a member of a swarm. What was logged stays on the device, and stays when the swarm is
-    replaced."""
+    """Make this device a member of a swarm.
+
+    What was logged stays on the device, also when the swarm is replaced.
+    """
     from p2prec.cli.swarm_text import in_words
     from p2prec.data.catalogue import Catalogue
     from p2prec.storage.invitation import load
@@ -185,6 +199,7 @@ def join(
     if logged:
         known = sum(interaction.item in catalogue for interaction in logged)
         typer.echo(f"{known:,} of the {len(logged):,} interactions logged here are with items of this swarm.")
+        typer.echo("Next: p2prec start")
     else:
         typer.echo("Next: p2prec import FILE (or p2prec log ITEM), then p2prec start")
 
@@ -198,9 +213,10 @@ def invite(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     state: StateOption = None,
 ) -> None:
-    """Write an invitation to the private swarm that this device is in: one file with manifest and membership secret.
+    """Write an invitation to this device's private swarm.
 
-    It lets anyone who has it join, for good. Of an open swarm, share the manifest itself.
+    It holds the manifest and the membership secret, and lets whoever has
+    it join, for good. Of an open swarm, share the manifest itself.
     """
     from p2prec.cli.ask import state_directory
     from p2prec.errors import UsageError
@@ -231,7 +247,7 @@ def show(
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
-    """Show what a swarm learns, what a message costs, and what its privacy amounts to."""
+    """Show what a swarm learns and what joining it costs."""
     from p2prec.cli.ask import state_directory
     from p2prec.cli.screen import print_json
     from p2prec.cli.screen import show as show_lines
@@ -278,6 +294,25 @@ def _validated(manifest: Manifest) -> Manifest:
     from p2prec import manifest as manifests
 
     return manifests.parse(manifests.dump(manifest))
+
+
+def _check_budget(manifest: Manifest) -> None:
+    """Raises UsageError when the budget would not let anybody contribute even once."""
+    from p2prec.cli.swarm_text import budget_of
+    from p2prec.errors import UsageError
+
+    budget = budget_of(manifest)
+    if budget.max_contributions() != 0:
+        return
+    if manifest.privacy.noise_multiplier == 0:
+        raise UsageError(
+            "an epsilon budget needs noise: without it nobody could ever contribute",
+            remedy="set --noise-multiplier too, 8 for example",
+        )
+    raise UsageError(
+        f"one contribution spends epsilon {budget.epsilon_after(1):.3g}, more than the budget of {budget.limit:g}",
+        remedy="raise --noise-multiplier or --epsilon-budget",
+    )
 
 
 def _check_message_size(learning: LearningParameters, n_items: int) -> None:
