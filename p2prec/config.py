@@ -67,6 +67,7 @@ class DaemonSettings(Struct, frozen=True, kw_only=True):
     """How often the device measures its own recommendations on the held-out part of its interactions."""
     holdout_fraction: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
     """Share of the own interactions that is kept from training, to measure with. 0: no quality figures."""
+    holdout_secret: bytes | None = None
+    """Decides which part is held out, 16 to 64 bytes. None: the device's own secret; an experiment gives one to be repeatable."""
     stop_deadline_s: Seconds = 5.0
-    log_format: str = "text"
     peer: PeerSettings = PeerSettings()

@@ -81,7 +81,9 @@ class Daemon:
         self.learner = _restored_learner(loaded)
         self._alone: FloatArray | None = None
         """Scores of a model trained on the own interactions only, while those stay the same."""
-        self.history = History(self.store, self.manifest, self.catalogue, settings.holdout_fraction)
+        self.history = History(
+            self.store, self.manifest, self.catalogue, settings.holdout_fraction, settings.holdout_secret
+        )
         self._load_interactions()
         self.ledger = StoreLedger(self.store, self.manifest)
         self.quality: Quality | None = None

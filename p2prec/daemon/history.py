@@ -15,12 +15,20 @@ from p2prec.types import IndexArray
 class History:
     """Follows the store, which the command line writes to while the daemon runs."""
 
-    def __init__(self, store: Store, manifest: Manifest, catalogue: Catalogue, holdout_fraction: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        catalogue: Catalogue,
+        holdout_fraction: float,
+        holdout_secret: bytes | None = None,
+    ) -> None:
+        """holdout_secret: as in `p2prec.config.DaemonSettings`."""
         self._store = store
         self._objective = manifest.learning.objective
         self._catalogue = catalogue
         self._fraction = holdout_fraction
-        self._secret = store.local_secret("held-out")
+        self._secret = holdout_secret or store.local_secret("held-out")
         self._data_version = store.data_version()
         self._revision = -1
         self.count = 0
