@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from p2prec.storage.store import Store
 
 
-def load_catalogue(directory: StateDirectory) -> Catalogue:
-    """The items of the swarm that was joined. Raises StateError before that, ManifestError or DataError when damaged."""
-    return Catalogue.from_canonical_csv(directory.swarm().catalogue_csv())
-
-
 def offline_view(directory: StateDirectory) -> LocalView:
     """What the daemon would answer from, read from the store. Raises StateError, ManifestError, StoreError."""
     manifest = directory.swarm()

@@ -14,17 +14,17 @@ MAX_COMPLETIONS = 50
 
 
 def complete_item(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Keys that start with what was typed (the title is shown beside the key where the shell can), then titles of one word.
+    """Keys that start with what was typed (the title is shown beside the key where the shell can), then titles of one
+    word.
 
     Titles of several words are left out: no shell's completion quotes them.
     """
-    from p2prec.api.offline import load_catalogue
     from p2prec.cli.ask import state_directory
 
     # While completing, parameters are still the texts that were typed.
     given = context.params.get("state")
     try:
-        catalogue = load_catalogue(state_directory(Path(given) if given else None))
+        catalogue = state_directory(Path(given) if given else None).catalogue()
     except P2PRecError:
         return []
     pairs = list(zip(catalogue.keys, catalogue.titles, strict=True))

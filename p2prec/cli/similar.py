@@ -34,9 +34,9 @@ def similar(
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
-    """Show the items most like ITEM, by what people of the swarm did with both.
+    """Show the items most like ITEM.
 
-    ITEM is a key, a title, or a part of exactly one title.
+    Alike is what the same people of the swarm do things with. ITEM is a key, a title, or a part of exactly one title.
     """
     from p2prec.api.offline import offline_similar
     from p2prec.cli.ask import ask

@@ -41,10 +41,10 @@ def status(
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
-    """Show the state of this peer: neighbours, learning, traffic, privacy spent, quality.
+    """Show how this peer is doing.
 
-    Quality is measured on a part of your own interactions that is never trained on, against the swarm's most popular items and
-    against learning alone.
+    Its neighbours, learning, traffic, privacy spent, and quality. Quality is measured on a part of your own interactions that is never trained on, against the swarm's most popular
+    items and against learning alone.
     """
     from p2prec.cli.screen import print_json, show
 
