@@ -290,10 +290,14 @@ def _privacy(noise_multiplier: float, clip_norm: float | None, epsilon_budget: f
 
 
 def _validated(manifest: Manifest) -> Manifest:
-    """Check the ranges that the manifest's types state (they hold when it is read). Raises ManifestError."""
+    """Check the ranges that the manifest's types state (they hold when it is read). Raises UsageError."""
     from p2prec import manifest as manifests
+    from p2prec.errors import ManifestError, UsageError
 
-    return manifests.parse(manifests.dump(manifest))
+    try:
+        return manifests.parse(manifests.dump(manifest))
+    except ManifestError as error:
+        raise UsageError(f"no such swarm can be made: {error}") from error
 
 
 def _check_budget(manifest: Manifest) -> None:
