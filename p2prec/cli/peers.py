@@ -25,7 +25,8 @@ ID_CHARACTERS = 12
 def peers(as_json: JsonOption = False, state: StateOption = None) -> None:
     """List the peers that this one knows.
 
-    Where they listen, when they were last heard, how many exchanges there were and what they cost. Peer ids are cut to their last characters; --json has them whole.
+    Where they listen, when they were last heard, how many exchanges there were and what they cost. Peer ids are cut to their
+    last characters; --json has them whole.
     """
     from p2prec.api.offline import offline_peers
     from p2prec.cli.ask import ask

@@ -43,8 +43,8 @@ def status(
 ) -> None:
     """Show how this peer is doing.
 
-    Its neighbours, learning, traffic, privacy spent, and quality. Quality is measured on a part of your own interactions that is never trained on, against the swarm's most popular
-    items and against learning alone.
+    Its neighbours, learning, traffic, privacy spent, and quality, which is measured on a part of your own interactions that is
+    never trained on, against the swarm's most popular items and against learning alone.
     """
     from p2prec.cli.screen import print_json, show
 

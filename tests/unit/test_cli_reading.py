@@ -519,3 +519,11 @@ def test_watch_as_json_is_a_line_each_time(state: Path) -> None:
     process.send_signal(2)
     process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    """If this fails: python docs/generate_reference.py"""
+    docs = Path(__file__).parents[2] / "docs"
+    program = f"import sys; sys.path.insert(0, {str(docs)!r}); import generate_reference as g; sys.stdout.write(g.reference())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == (docs / "reference-cli.md").read_text(encoding="utf-8")
