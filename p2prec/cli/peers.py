@@ -36,7 +36,7 @@ def peers(as_json: JsonOption = False, state: StateOption = None) -> None:
     if as_json:
         print_json(answer)
     else:
-        show(_lines(answer["peers"]))
+        show(_lines(answer["peers"]), hang=None)
 
 
 def _lines(peers: list[dict[str, Any]]) -> list[Text]:

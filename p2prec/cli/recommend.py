@@ -36,7 +36,7 @@ def recommend(number: NumberOption = 10, as_json: JsonOption = False, state: Sta
     if as_json:
         print_json(answer)
     else:
-        show(_lines(answer))
+        show(_lines(answer), hang=5)
 
 
 def _lines(answer: dict[str, Any]) -> list[Text]:

@@ -1,7 +1,7 @@
 """What commands print for people: numbers with their units, and a console that colours on a terminal only.
 
-Everything that another person may have written (titles, agents, warnings) passes `safe` first: a catalogue must not be able to
-move the cursor or retitle the window of whoever lists it.
+Everything that another person may have written (titles, agents, warnings) passes `safe` first: a catalogue must not
+be able to move the cursor or retitle the window of whoever lists it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,33 @@ def print_json(result: Any) -> None:
 
 
 def console() -> Console:
-    """A console on stdout: colours and a width only on a terminal (NO_COLOR is honoured), plain and unwrapped otherwise."""
+    """A console on stdout: colours and a width only on a terminal (NO_COLOR is honoured), plain and unwrapped
+    otherwise."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 10_000
     return Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 
 
-def show(lines: Iterable[Text]) -> None:
-    """Print lines; on a terminal each is cut to its width instead of wrapping."""
+def show(lines: Iterable[Text], *, hang: int | None = INDENT) -> None:
+    """Print lines. On a terminal, what is too long is continued below, `hang` columns in, or cut if that is None."""
     out = console()
-    for line in lines:
+    for line in fitted(lines, out, hang) if out.is_terminal and hang is not None else lines:
         out.print(line, no_wrap=True, overflow="ellipsis", crop=out.is_terminal)
+
+
+def fitted(lines: Iterable[Text], out: Console, hang: int = INDENT) -> list[Text]:
+    """The same lines, those wider than the console broken between words and continued `hang` columns in."""
+    from rich.text import Text
+
+    fitting = []
+    for line in lines:
+        head, *tail = line.wrap(out, out.width)
+        fitting.append(head)
+        if tail:
+            rest = line[len(line.plain) - len(line.plain[len(head.plain) :].lstrip()) :]
+            fitting += [Text(" " * hang).append_text(part) for part in rest.wrap(out, max(1, out.width - hang))]
+    return fitting
 
 
 def text(*parts: str | tuple[str, str]) -> Text:
@@ -52,7 +67,8 @@ def labelled(label: str, *parts: str | tuple[str, str]) -> Text:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[Text]:
-    """Lines in aligned columns, two spaces apart: the first `left` columns to the left, the others, numbers, to the right."""
+    """Lines in aligned columns, two spaces apart: the first `left` columns to the left, the others, numbers, to the
+    right."""
     from rich.cells import cell_len
 
     cells = [[safe(cell) for cell in row] for row in (header, *rows)]

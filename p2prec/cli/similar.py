@@ -46,7 +46,7 @@ def similar(
     if as_json:
         print_json(answer)
     else:
-        show(_lines(answer))
+        show(_lines(answer), hang=8)
 
 
 def _lines(answer: dict[str, Any]) -> list[Text]:

@@ -76,12 +76,13 @@ def _watch(state: Path | None) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from p2prec.cli.screen import console, show
-
-    def drawn() -> Text:
-        return Text("\n", no_wrap=True, overflow="ellipsis").join(status_lines(_ask_status(state)))
+    from p2prec.cli.screen import console, fitted, show
 
     out = console()
+
+    def drawn() -> Text:
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(fitted(status_lines(_ask_status(state)), out))
+
     if not out.is_terminal:
         while True:
             show(status_lines(_ask_status(state)))

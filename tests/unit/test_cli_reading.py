@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import threading
@@ -479,7 +480,23 @@ def test_a_terminal_gets_colour_and_lines_that_fit(state: Path) -> None:
     terminal = Terminal("--state", str(state), NO_COLOR="")
     assert terminal.finish() == 0
     assert "\x1b[31mstopped" in terminal.output
-    assert "…" in terminal.output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.output)
+    assert max(map(len, plain.splitlines())) <= 60
+    assert "…" not in plain
+
+
+@pytest.mark.parametrize("width", [1, 20, 30, 60])
+def test_long_lines_are_continued_under_their_text(width: int) -> None:
+    from rich.console import Console
+
+    from p2prec.cli.screen import fitted, labelled
+
+    sentence = "this identity also runs at 10.0.0.9; renew it on one of the two machines"
+    lines = [line.plain.rstrip() for line in fitted([labelled("Warning", sentence)], Console(width=width))]
+    assert " ".join(" ".join(lines).split()).replace(" ", "") == f"Warning {sentence}".replace(" ", "")
+    if width > 11:
+        assert max(map(len, lines)) <= width
+        assert all(line.startswith(" " * 11) for line in lines[1:])
 
 
 def test_no_color_is_honoured(state: Path) -> None:
