@@ -37,6 +37,7 @@ def recommend(number: NumberOption = 10, as_json: JsonOption = False, state: Sta
         print_json(answer)
     else:
         show(_lines(answer), hang=5)
+        show(note_lines(answer), hang=0)
 
 
 def _lines(answer: dict[str, Any]) -> list[Text]:
@@ -46,6 +47,14 @@ def _lines(answer: dict[str, Any]) -> list[Text]:
     for position, found in enumerate(answer["recommendations"], start=1):
         lines.append(text(f"{position:>3}  ", (found["title"], "bold"), (f"  {found['score']:.2f}", "dim")))
         lines.append(text("     ", (found["reason"], "italic")))
-    if answer["note"]:
-        lines += [text(), text((answer["note"], "yellow"))] if lines else [text((answer["note"], "yellow"))]
     return lines
+
+
+def note_lines(answer: dict[str, Any]) -> list[Text]:
+    """What is to be said about the answer as a whole, apart from it."""
+    from p2prec.cli.screen import text
+
+    if not answer["note"]:
+        return []
+    note = text((answer["note"], "yellow"))
+    return [text(), note] if answer.get("recommendations") or answer.get("similar") else [note]

@@ -9,7 +9,7 @@ import typer
 from p2prec.cli.app import app
 from p2prec.cli.complete import complete_item
 from p2prec.cli.options import JsonOption, StateOption
-from p2prec.cli.recommend import NumberOption
+from p2prec.cli.recommend import NumberOption, note_lines
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -47,6 +47,7 @@ def similar(
         print_json(answer)
     else:
         show(_lines(answer), hang=8)
+        show(note_lines(answer), hang=0)
 
 
 def _lines(answer: dict[str, Any]) -> list[Text]:
@@ -55,6 +56,4 @@ def _lines(answer: dict[str, Any]) -> list[Text]:
     lines = [text("Like ", (answer["title"], "bold"), ":")]
     for found in answer["similar"]:
         lines.append(text((f"{found['similarity']:>6.2f}  ", "dim"), found["title"]))
-    if answer["note"]:
-        lines += [text(), text((answer["note"], "yellow"))]
     return lines
