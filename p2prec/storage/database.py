@@ -65,6 +65,12 @@ class Database:
             yield connection
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep this process's other threads away from several transactions that belong together."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock, _errors_of(self.path):
             nested = self._connection.in_transaction

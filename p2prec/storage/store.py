@@ -53,12 +53,19 @@ class Store:
         The rows are collected in a temporary table first, so that the daemon waits for one short transaction only,
         however long the source takes to read. Raises DataError for an interaction out of bounds.
         """
+        with self._database.alone():
+            self._collect(interactions)
+            return self._store_collected()
+
+    def _collect(self, interactions: Iterable[Interaction]) -> None:
         with self._database.read() as connection:
             connection.execute(
                 "CREATE TEMP TABLE IF NOT EXISTS incoming (item TEXT, event TEXT, value REAL, time REAL)"
             )
             connection.execute("DELETE FROM temp.incoming")
             connection.executemany("INSERT INTO temp.incoming VALUES (?, ?, ?, ?)", _rows(interactions))
+
+    def _store_collected(self) -> Added:
         with self._database.write() as connection:
             given: int = connection.execute("SELECT count(*) FROM temp.incoming").fetchone()[0]
             added = connection.execute(
