@@ -51,7 +51,7 @@ def check_secret(manifest: Manifest, secret: bytes | None) -> None:
             f"swarm {manifest.name!r} is private: its manifest alone does not let you in",
             remedy="ask a member for an invitation (p2prec swarm invite) and join with that file",
         )
-    elif membership_key_of(secret) != manifest.membership_key:
+    elif len(secret) != 32 or membership_key_of(secret) != manifest.membership_key:
         raise ManifestError(f"this membership secret does not belong to swarm {manifest.name!r}")
 
 
