@@ -28,12 +28,12 @@ from p2prec.types import PeerId
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEED_BYTES = 32
+PEER_ID_CHARACTERS = 52
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE58_DIGITS = {character: digit for digit, character in enumerate(_BASE58)}
 # identity multihash (code 0x00, length 0x24) of the protobuf PublicKey {Type = 1 (Ed25519), Data = 32 bytes}
 _PEER_ID_PREFIX = bytes.fromhex("002408011220")
-_PEER_ID_CHARACTERS = 52
 _MAX_KEY_FILE_BYTES = 4096
 
 
@@ -118,8 +118,8 @@ def peer_id_of(public_bytes: bytes) -> PeerId:
 
 def public_bytes_of(peer_id: str) -> bytes:
     """The 32-byte Ed25519 public key inside a peer id. Raises ValueError when it is not the peer id of such a key."""
-    if len(peer_id) != _PEER_ID_CHARACTERS:
-        raise ValueError(f"a peer id has {_PEER_ID_CHARACTERS} characters, not {len(peer_id)}")
+    if len(peer_id) != PEER_ID_CHARACTERS:
+        raise ValueError(f"a peer id has {PEER_ID_CHARACTERS} characters, not {len(peer_id)}")
     multihash = _base58_decode(peer_id, len(_PEER_ID_PREFIX) + PUBLIC_KEY_BYTES)
     if not multihash.startswith(_PEER_ID_PREFIX):
         raise ValueError("not the peer id of an Ed25519 key")

@@ -8,6 +8,7 @@ between, the responder asks with `Resolve` at the next meeting; the increment co
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
@@ -146,8 +147,20 @@ class PeerAddress:
 
     peer_id: str
     host: str
-    """An IPv4 or IPv6 literal."""
+    """An IPv4 or IPv6 literal (`is_host_literal`)."""
     port: int
+
+
+def is_host_literal(host: str) -> bool:
+    """Whether `host` may stand in a PeerAddress: the IP literal of one host, good on every machine of its network.
+
+    A name means something to whoever typed it only; a zone (`fe80::1%eth0`) only to the machine that has the interface.
+    """
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host and not literal.is_unspecified and not literal.is_multicast
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ from p2prec.peer.messages import (
     Refusal,
     Resolution,
     Resolve,
+    is_host_literal,
 )
 from p2prec.peer.view import Link, View
 from p2prec.types import PeerId
@@ -517,7 +518,7 @@ class Peer:
         addresses = [
             PeerAddress(other.remote_id, other.host, other.hello.listen_port)
             for other in self.view.neighbours.values()
-            if other is not link and other.hello is not None and other.hello.listen_port
+            if other is not link and other.hello and other.hello.listen_port and is_host_literal(other.host)
         ]
         chosen = self._rng.permutation(len(addresses))[:limit]
         self._send(link, Peers(tuple(addresses[i] for i in chosen)))

@@ -6,7 +6,6 @@ another size is refused before its content is looked at.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from enum import IntEnum
@@ -16,7 +15,7 @@ import msgpack
 import numpy as np
 
 from p2prec.errors import RemoteMisbehaviour, UsageError
-from p2prec.identity import public_bytes_of
+from p2prec.identity import PEER_ID_CHARACTERS, public_bytes_of
 from p2prec.model.quantize import QuantizedTable, QuantizedTables, TableShapes, within_bounds
 from p2prec.peer.messages import (
     Answer,
@@ -36,6 +35,7 @@ from p2prec.peer.messages import (
     Refusal,
     Resolution,
     Resolve,
+    is_host_literal,
 )
 from p2prec.wire.limits import (
     ENVELOPE_BYTES,
@@ -272,12 +272,11 @@ def _address(entry: Any) -> PeerAddress:
         raise _malformed("an address is not an array")
     peer_id, host, port = _exactly(entry, 3)
     try:
-        public_bytes_of(_text(peer_id, "peer_id", 52))
-        literal = ipaddress.ip_address(_text(host, "host", MAX_HOST_CHARACTERS))
+        public_bytes_of(_text(peer_id, "peer_id", PEER_ID_CHARACTERS))
     except ValueError as error:
-        raise _malformed("an address has no valid peer id or IP literal") from error
-    if "%" in host or literal.is_unspecified or literal.is_multicast:
-        raise _malformed("an address is not that of one host")
+        raise _malformed("an address has no valid peer id") from error
+    if not is_host_literal(_text(host, "host", MAX_HOST_CHARACTERS)):
+        raise _malformed("an address has no IP literal of one host")
     return PeerAddress(peer_id, host, _uint(port, "port", 1, 65535))
 
 
