@@ -55,7 +55,7 @@ def log(
         raise UsageError(
             f"swarm {manifest.name!r} learns from ratings", remedy="say what you thought of it: --rating R"
         )
-    what = RATING if rating is not None else event or DEFAULT_EVENT
+    what = RATING if rating is not None else DEFAULT_EVENT if event is None else event
     interaction = Interaction(catalogue.resolve(item), what, rating, _time_of(at))
     problem = interaction_problem(interaction)
     if problem:

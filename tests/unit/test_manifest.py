@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from pathlib import Path
+
+import msgpack
+import msgspec
+import pytest
+
+from p2prec import manifest as manifests
+from p2prec.errors import ManifestError
+from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, dump, load, parse, reference_catalogue
+
+CSV = b"item,title\n1,Toy Story (1995)\n"
+MANIFEST = Manifest(name="films", catalogue=reference_catalogue(CSV, 1), seed="ab" * 32)
+FULL = msgspec.structs.replace(
+    MANIFEST,
+    name='a "quoted" \\ näme',
+    membership_key="cd" * 32,
+    learning=LearningParameters(objective="explicit", n_factors=8, reg=15.0),
+    privacy=PrivacyParameters(noise_multiplier=8.0, epsilon_budget=8.0),
+)
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, FULL])
+def test_a_manifest_reads_back_with_the_same_id(manifest: Manifest) -> None:
+    again = parse(dump(manifest))
+    assert msgspec.structs.replace(again, catalogue=manifest.catalogue) == manifest
+    assert again.swarm_id == manifest.swarm_id
+    assert again.catalogue_csv() == CSV
+
+
+def test_the_swarm_id_is_as_the_protocol_says() -> None:
+    fields = msgspec.to_builtins(MANIFEST)
+    del fields["catalogue"]["data"]
+
+    def in_order(value: object) -> object:
+        return {key: in_order(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+    assert MANIFEST.swarm_id == hashlib.sha256(msgpack.packb(in_order(fields))).digest()
+
+
+def test_an_integer_written_for_a_decimal_number_makes_no_other_swarm() -> None:
+    text = dump(MANIFEST)
+    assert "round_interval_s = 10.0" in text
+    assert parse(text.replace("round_interval_s = 10.0", "round_interval_s = 10")).swarm_id == MANIFEST.swarm_id
+
+
+def test_every_parameter_is_part_of_the_id_and_the_packing_is_not() -> None:
+    ids = {MANIFEST.swarm_id}
+    for change in (
+        {"name": "other"},
+        {"seed": "cd" * 32},
+        {"membership_key": "cd" * 32},
+        {"learning": LearningParameters(n_factors=8)},
+        {"privacy": PrivacyParameters(clip_norm=2.0)},
+        {"catalogue": reference_catalogue(b"item,title\n2,Heat\n", 1)},
+    ):
+        ids.add(msgspec.structs.replace(MANIFEST, **change).swarm_id)
+    assert len(ids) == 7
+    repacked = base64.b64encode(zlib.compress(CSV, 1)).decode()
+    other_packing = msgspec.structs.replace(MANIFEST.catalogue, data=repacked)
+    assert msgspec.structs.replace(MANIFEST, catalogue=other_packing).swarm_id == MANIFEST.swarm_id
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at_fault"),
+    [
+        ('name = "films"', 'name = ""', "name"),
+        ('name = "films"', f'name = "{"x" * 65}"', "name"),
+        ("n_factors = 16", "n_factors = 0", "n_factors"),
+        ("n_factors = 16", "n_factors = 257", "n_factors"),
+        ("momentum = 0.8", "momentum = 1.0", "momentum"),
+        ("momentum = 0.8", "momentun = 0.8", "momentun"),
+        ("format = 1", "format = 2", "format"),
+        ('objective = "implicit"', 'objective = "both"', "objective"),
+        ("clip_norm = 3.0", "clip_norm = 0.0", "clip_norm"),
+        ("delta = 1e-05", "delta = 0.1", "delta"),
+        ("n_items = 1", "n_items = 1000001", "n_items"),
+        ("n_items = 1", "n_items = ", "TOML"),
+    ],
+)
+def test_a_manifest_out_of_bounds_names_the_field(old: str, new: str, at_fault: str) -> None:
+    text = dump(MANIFEST)
+    assert old in text
+    with pytest.raises(ManifestError, match=at_fault):
+        parse(text.replace(old, new, 1))
+
+
+def test_a_catalogue_that_does_not_fit_its_digest_is_refused() -> None:
+    for data in ("", "?", base64.b64encode(b"x").decode(), base64.b64encode(zlib.compress(b"item,title\n")).decode()):
+        damaged = msgspec.structs.replace(MANIFEST, catalogue=msgspec.structs.replace(MANIFEST.catalogue, data=data))
+        with pytest.raises(ManifestError, match="catalogue"):
+            damaged.catalogue_csv()
+
+
+def test_a_catalogue_that_inflates_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "MAX_CATALOGUE_BYTES", 1000)
+    at_the_limit, beyond = b"x" * 1000, b"x" * 1001
+    fits = msgspec.structs.replace(MANIFEST, catalogue=reference_catalogue(at_the_limit, 1))
+    assert fits.catalogue_csv() == at_the_limit
+    with pytest.raises(ManifestError, match="larger than"):
+        msgspec.structs.replace(MANIFEST, catalogue=reference_catalogue(beyond, 1)).catalogue_csv()
+
+
+def test_files_that_cannot_be_manifests_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ManifestError, match="no such file"):
+        load(tmp_path / "absent.toml")
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ManifestError, match=r"x\.toml"):
+        load(path)
+    path.write_text(dump(MANIFEST))
+    assert load(path).swarm_id == MANIFEST.swarm_id
+    monkeypatch.setattr(manifests, "MAX_MANIFEST_BYTES", 10)
+    with pytest.raises(ManifestError, match="larger than"):
+        load(path)
