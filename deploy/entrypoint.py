@@ -40,12 +40,12 @@ def become_somebody(people: Path, directory: StateDirectory) -> None:
     from p2prec.data.readers import read_own_interactions
 
     directory.join(invitation.load(people / "swarm.toml"))
-    marker = directory.path / "person"
     with directory.open_store() as store:
         if store.get_meta("container_person") is not None:
             return
-        person = marker.read_text(encoding="utf-8") if marker.exists() else claim(people, socket.gethostname())
-        marker.write_text(person, encoding="utf-8")
+        # The local secret tells this container from others with its host name, in this life and the next.
+        token = store.local_secret("container claim").hex()[:16]
+        person = claim(people, f"{socket.gethostname()} {token}")
         rows = read_own_interactions(people / "histories" / f"{person}.csv", directory.catalogue())
         added = store.add_interactions(row for row in rows if not isinstance(row, BadRow))
         # Only now: a container killed in between imports again, which adds only what is missing.
@@ -54,7 +54,10 @@ def become_somebody(people: Path, directory: StateDirectory) -> None:
 
 
 def claim(people: Path, owner: str) -> str:
-    """The first person whom nobody has, or whom `owner` claimed in an earlier life that was cut short."""
+    """The first person whom nobody has, or whom `owner` claimed in an earlier life that was cut short.
+
+    `owner`: host name, for people who look, and a token that is this container's alone.
+    """
     claims = people / "claims"
     claims.mkdir(exist_ok=True)
     for history in sorted((people / "histories").glob("*.csv")):
@@ -62,7 +65,7 @@ def claim(people: Path, owner: str) -> str:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
-            if path.read_text(encoding="utf-8") == owner:
+            if path.read_text(encoding="utf-8").split()[-1:] == owner.split()[-1:]:
                 return history.stem
             continue
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

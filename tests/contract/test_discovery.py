@@ -15,6 +15,7 @@ from zeroconf.asyncio import AsyncZeroconf
 from p2prec.discovery import mdns
 from p2prec.discovery.base import Announcement, Sighting, Trouble
 from p2prec.discovery.mdns import MdnsDiscovery
+from p2prec.discovery.probe import hears_itself
 from p2prec.discovery.record import SERVICE_TYPE, service_label
 from p2prec.types import PeerId, SwarmId
 
@@ -285,3 +286,12 @@ def test_a_port_that_cannot_be_bound_is_told(monkeypatch: pytest.MonkeyPatch) ->
             assert "--peer" in trouble.remedy
 
     asyncio.run(scenario())
+
+
+def test_the_doctors_probe_hears_itself_where_multicast_works() -> None:
+    assert hears_itself("127.0.0.1", deadline_s=DEADLINE_S)
+
+
+def test_the_doctors_probe_says_when_an_interface_is_not_there() -> None:
+    with pytest.raises(OSError):
+        hears_itself("203.0.113.1", deadline_s=0.1)
