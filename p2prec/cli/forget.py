@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2prec.cli.app import app
+from p2prec.cli.complete import complete_item
 from p2prec.cli.options import StateOption
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ p2prec forget --all --yes
 def forget(
     item: Annotated[
         str | None,
-        typer.Argument(metavar="[ITEM]", help="Key or title of what to forget.", show_default=False),
+        typer.Argument(
+            metavar="[ITEM]", help="Key or title of what to forget.", autocompletion=complete_item, show_default=False
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Forget everything that was logged here.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from p2prec.cli.app import app
+from p2prec.cli.complete import complete_item
 from p2prec.cli.options import StateOption
 
 EPILOG = """Examples:
@@ -23,7 +24,12 @@ _FUTURE_S = 86400.0
 
 @app.command(epilog=EPILOG)
 def log(
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="Key or title, as in the catalogue.", show_default=False)],
+    item: Annotated[
+        str,
+        typer.Argument(
+            metavar="ITEM", help="Key or title, as in the catalogue.", autocompletion=complete_item, show_default=False
+        ),
+    ],
     rating: Annotated[
         float | None, typer.Option(metavar="R", help="What you thought of it, a number.", show_default=False)
     ] = None,

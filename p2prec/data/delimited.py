@@ -55,7 +55,10 @@ def read_records(
         yield from _json_records(chain([first], lines))
         return
     delimiter = _delimiter(first.text)
-    names = tuple(cell.strip().lower() for cell in split(first.text, delimiter))
+    try:
+        names = tuple(cell.strip().lower() for cell in split(first.text, delimiter))
+    except ValueError as error:
+        raise DataError(f"{path}: line {first.number}: {error}") from error
     if known.isdisjoint(names):
         if len(names) < min(len(headerless), _MIN_HEADERLESS):
             raise DataError(
@@ -68,9 +71,15 @@ def read_records(
 
 
 def split(text: str, delimiter: str) -> list[str]:
-    """The cells of one line. Quoted as CSV is; `::`, `|` and tab are separators that nobody quotes."""
+    """The cells of one line. Quoted as CSV is, but a record ends with its line; `::`, `|` and tab are never quoted around.
+
+    Raises ValueError for quotes that do not close or do not stand around a whole cell.
+    """
     if delimiter in (",", ";"):
-        return next(csv.reader([text], delimiter=delimiter), [])
+        try:
+            return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+        except csv.Error as error:
+            raise ValueError(f"not valid CSV ({error})") from error
     return text.split(delimiter)
 
 
@@ -86,11 +95,17 @@ def _rows(lines: Iterator[Line] | chain[Line], delimiter: str, names: tuple[str,
         if line.text is None:
             yield BadRow(line.number, f"longer than {MAX_LINE_BYTES} bytes")
         elif line.text.strip():
-            cells = split(line.text, delimiter)
-            if len(cells) > MAX_COLUMNS:
-                yield BadRow(line.number, f"more than {MAX_COLUMNS} columns")
-            else:
-                yield Record(line.number, dict(zip(names, cells, strict=False)))
+            yield _row(line.number, line.text, delimiter, names)
+
+
+def _row(number: int, text: str, delimiter: str, names: tuple[str, ...]) -> Record | BadRow:
+    try:
+        cells = split(text, delimiter)
+    except ValueError as error:
+        return BadRow(number, str(error))
+    if len(cells) > MAX_COLUMNS:
+        return BadRow(number, f"more than {MAX_COLUMNS} columns")
+    return Record(number, dict(zip(names, cells, strict=False)))
 
 
 def _json_records(lines: Iterator[Line] | chain[Line]) -> Iterator[Record | BadRow]:

@@ -144,6 +144,8 @@ class StateDirectory:
 
         Raises StateError when it is in another swarm and `replace` is not set, or while a daemon runs here.
         """
+        if self._is_member(invitation):
+            return False
         with self.lock():
             if self.has_swarm() and not replace:
                 current = self.swarm()
@@ -152,8 +154,6 @@ class StateDirectory:
                         f"this peer is already in swarm {current.name!r} ({self.path})",
                         remedy="leave it and join the new one with --replace, or use another --state directory",
                     )
-                if self._holds_secret(invitation):
-                    return False
             # The secret first: a crash in between leaves a mismatch, which is noticed and mended by joining again.
             if invitation.membership_secret is None:
                 self.membership_path.unlink(missing_ok=True)
@@ -164,9 +164,9 @@ class StateDirectory:
                 store.enter_swarm(invitation.manifest.swarm_id)
             return True
 
-    def _holds_secret(self, invitation: Invitation) -> bool:
+    def _is_member(self, invitation: Invitation) -> bool:
         try:
-            return self.membership_secret() == invitation.membership_secret
+            return self.has_swarm() and self.invitation() == invitation
         except (StateError, ManifestError):
             return False
 

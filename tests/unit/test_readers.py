@@ -90,18 +90,20 @@ def test_bad_rows_are_named_by_line_and_reason_and_skipped(tmp_path: Path) -> No
         "k" * 201 + ",4,100",
         "1," + "4" * (MAX_LINE_BYTES + 5) + ",100",
         "1" + "," * 300,
+        '1,"4,100',
         "2,5,100",
     ]
     path.write_text("\n".join(rows))
     assert [row for _, row in rows_of(path)] == [interaction("1", 4.0, 100.0), interaction("2", 5.0, 100.0)]
     bad = bad_rows_of(path)
-    assert sorted(bad) == list(range(3, 15))
+    assert sorted(bad) == list(range(3, 16))
     assert bad[3] == "'four' is not a number"
     assert "not a finite number" in bad[4]
     assert "empty" in bad[6]
     assert "no item" in bad[7]
     assert "not a time" in bad[8]
     assert "longer than" in bad[13]
+    assert "not valid CSV" in bad[15]
 
 
 def test_bad_json_lines_are_named(tmp_path: Path) -> None:

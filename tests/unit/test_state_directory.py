@@ -164,6 +164,9 @@ def test_no_swarm_is_joined_under_a_running_daemon(state: StateDirectory) -> Non
     with state.lock(), pytest.raises(StateError, match="in use"):
         state.join(open_swarm())
     assert not state.has_swarm()
+    state.join(open_swarm())
+    with state.lock():
+        assert not state.join(open_swarm())  # nothing to do, so nothing to disturb
 
 
 # Invitations
