@@ -1,0 +1,450 @@
+"""Makes the test vectors of wire-v1.md: `python protocols/generate.py` rewrites `protocols/vectors`.
+
+`swarm.toml` is the one input; every other file follows from it, from the fixed keys and nonces below and from the protocol.
+A change of these files is a change of the protocol: it needs a new version (wire-v1.md, "Versions").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from p2prec import manifest as manifests
+from p2prec.data.catalogue import Catalogue
+from p2prec.identity import Identity
+from p2prec.model.quantize import QuantizedTable, QuantizedTables, table_shapes
+from p2prec.model.state import initial_item_factors
+from p2prec.peer.messages import (
+    Answer,
+    Close,
+    CloseReason,
+    Commit,
+    Decline,
+    DeclineReason,
+    Hello,
+    Message,
+    Offer,
+    PeerAddress,
+    Peers,
+    PeersRequest,
+    Ping,
+    Pong,
+    Refusal,
+    Resolution,
+    Resolve,
+)
+from p2prec.transport.certificates import authority_certificate, authority_key, peer_certificate
+from p2prec.wire.codec import MessageType
+from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
+from p2prec.wire.limits import MAX_FRAME_BYTES
+from p2prec.wire.session import Session
+
+VECTORS = Path(__file__).parent / "vectors"
+INPUT = "swarm.toml"
+
+ALICE, BOB, MALLORY = (Identity.from_seed(bytes([digit]) * 32) for digit in (0xA1, 0xB0, 0x66))
+NONCES = {"alice": b"alice's nonce 16", "bob": b"bob's nonce is16"}
+INSTANCES = {"alice": b"alice's instance", "bob": b"bob's instance16"}
+EXCHANGE = bytes(range(16))
+MEMBERSHIP_SECRET = bytes(range(32, 64))
+OTHER_SWARM = b"\xee" * 32
+
+MANIFEST = manifests.load(VECTORS / INPUT)
+CATALOGUE = Catalogue.from_canonical_csv(MANIFEST.catalogue_csv())
+SHAPES = table_shapes(MANIFEST.learning, len(CATALOGUE))
+SESSION = session_id(NONCES["alice"], NONCES["bob"])
+
+Files = dict[str, bytes]
+Entry = dict[str, Any]
+
+
+def build() -> Files:
+    """Every file of `vectors` but the input, by name."""
+    files: Files = {}
+    index = {
+        "protocol": 1,
+        "swarm": _swarm(files),
+        "peers": {name: _peer(name, identity) for name, identity in (("alice", ALICE), ("bob", BOB))},
+        "stranger": {"seed": (b"\x66" * 32).hex(), "peer_id": MALLORY.peer_id},
+        "session_id": SESSION.hex(),
+        "certificates": _certificates(files),
+        "conversation": _conversation(files),
+        "refusals": _refusals(files),
+        "framing": _framing(files),
+    }
+    files["index.json"] = (json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode()
+    return files
+
+
+def as_json(value: Any) -> Any:
+    """A message as in the index: byte strings in hexadecimal, tables as lists, enumerations as numbers."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, enum.IntEnum):
+        return int(value)
+    if isinstance(value, tuple):
+        return [as_json(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
+def sessions() -> dict[str, Session]:
+    """Alice's and Bob's ends of the conversation, before its first message."""
+    return {
+        name: Session(
+            identity,
+            MANIFEST.swarm_id,
+            remote.peer_id,
+            SHAPES,
+            session_nonce=NONCES[name],
+            instance=INSTANCES[name],
+        )
+        for name, identity, remote in (("alice", ALICE, BOB), ("bob", BOB, ALICE))
+    }
+
+
+def _swarm(files: Files) -> Entry:
+    canonical = _canonical_form()
+    assert hashlib.sha256(canonical).digest() == MANIFEST.swarm_id
+    files["swarm.msgpack"] = canonical
+    files["catalogue.csv"] = CATALOGUE.canonical_csv()
+    start = initial_item_factors(MANIFEST.learning, bytes.fromhex(MANIFEST.seed), CATALOGUE.keys)
+    files["initial-item-factors.bin"] = start.astype("<f4").tobytes()
+    return {
+        "manifest": INPUT,
+        "canonical_form": "swarm.msgpack",
+        "swarm_id": MANIFEST.swarm_id.hex(),
+        "catalogue": "catalogue.csv",
+        "table_shapes": {name: list(shape) for name, shape in dataclasses.asdict(SHAPES).items()},
+        "initial_item_factors": {"file": "initial-item-factors.bin", "type": "little-endian float32, row by row"},
+    }
+
+
+def _canonical_form() -> bytes:
+    """What the swarm id is the SHA-256 of (wire-v1.md, "Swarm"), made from the text rather than by the daemon's code."""
+
+    def in_order(value: Any) -> Any:
+        return {key: in_order(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+    fields = msgspec.to_builtins(MANIFEST)
+    del fields["catalogue"]["data"]
+    packed: bytes = msgpack.packb(in_order(fields))
+    return packed
+
+
+def _peer(name: str, identity: Identity) -> Entry:
+    return {
+        "seed": identity.private_key.private_bytes_raw().hex(),
+        "public_key": identity.public_bytes.hex(),
+        "peer_id": identity.peer_id,
+        "session_nonce": NONCES[name].hex(),
+        "instance": INSTANCES[name].hex(),
+    }
+
+
+def _certificates(files: Files) -> Entry:
+    swarm_id = MANIFEST.swarm_id
+    entries: Entry = {}
+    keys = (
+        ("open", authority_key(MANIFEST, None)),
+        ("private", Ed25519PrivateKey.from_private_bytes(MEMBERSHIP_SECRET)),
+    )
+    for kind, key in keys:
+        authority, leaf = f"authority-{kind}.der", f"alice-{kind}.der"
+        files[authority] = authority_certificate(swarm_id, key).public_bytes(Encoding.DER)
+        files[leaf] = peer_certificate(swarm_id, key, ALICE).public_bytes(Encoding.DER)
+        entries[kind] = {"authority_seed": key.private_bytes_raw().hex(), "authority": authority, "alice": leaf}
+    return entries
+
+
+# The conversation: every message type, each accepted
+
+
+def tables(offset: int = 0) -> QuantizedTables:
+    """Tables that use both ends of every range."""
+
+    def table(shape: tuple[int, int], start: int) -> QuantizedTable:
+        n_rows, n_columns = shape
+        values = (np.arange(n_rows * n_columns) * 7 + start) % 255 - 127
+        scales = np.linspace(0, 1, n_rows).astype(np.float16)
+        return QuantizedTable(scales, values.astype(np.int8).reshape(shape))
+
+    evidence = table(SHAPES.evidence, 200 + offset)
+    evidence.values.reshape(-1)[SHAPES.item_factors[0] :] = 0
+    return QuantizedTables(
+        table(SHAPES.item_factors, offset),
+        table(SHAPES.gradient, 60 + offset),
+        evidence,
+        table(SHAPES.gram, 127 + offset),
+    )
+
+
+def _hello(name: str, **changes: Any) -> Hello:
+    hello = Hello(MANIFEST.swarm_id, INSTANCES[name], NONCES[name], 4001, 12, "p2prec vectors")
+    return dataclasses.replace(hello, **changes)
+
+
+def conversation() -> list[tuple[str, Message]]:
+    """Who says what, in an order in which each may say it."""
+    said: list[tuple[str, Message]] = [
+        ("alice", _hello("alice")),
+        ("bob", _hello("bob", listen_port=0, age_rounds=(1 << 32) - 1, agent="")),
+        ("alice", Offer(EXCHANGE, 12, tables())),
+        ("bob", Answer(EXCHANGE, (1 << 32) - 1, tables(100))),
+        ("alice", Commit(EXCHANGE)),
+        ("bob", Offer(EXCHANGE[::-1], 0, tables(33))),
+        ("alice", Decline(EXCHANGE[::-1], DeclineReason.BUSY)),
+        ("bob", Resolve(EXCHANGE)),
+        ("alice", Resolution(EXCHANGE, True)),
+        ("alice", Ping(b"8 bytes!")),
+        ("bob", Pong(b"8 bytes!")),
+        ("alice", PeersRequest(64)),
+        (
+            "bob",
+            Peers((PeerAddress(MALLORY.peer_id, "192.0.2.7", 65535), PeerAddress(ALICE.peer_id, "2001:db8::7", 1))),
+        ),
+        ("bob", Close(CloseReason.ROTATED, "another neighbour was drawn")),
+    ]
+    return said
+
+
+def _conversation(files: Files) -> list[Entry]:
+    ends = sessions()
+    entries = []
+    for number, (sender, message) in enumerate(conversation(), start=1):
+        receiver = "bob" if sender == "alice" else "alice"
+        frame = ends[sender].encode(message)
+        ends[receiver].decode(frame)
+        envelope = unpack(frame)
+        name = f"{number:02}-{envelope.kind.name.lower().replace('_', '-')}.bin"
+        files[name] = frame
+        entries.append(
+            {
+                "file": name,
+                "from": sender,
+                "type": int(envelope.kind),
+                "sequence": envelope.sequence,
+                "signature_input": _signed(envelope, sender, receiver).hex(),
+                "message": as_json(message),
+            }
+        )
+    return entries
+
+
+def _signed(envelope: Envelope, sender: str, receiver: str) -> bytes:
+    keys = {"alice": ALICE.public_bytes, "bob": BOB.public_bytes}
+    return signature_input(
+        swarm_id=MANIFEST.swarm_id,
+        sender=keys[sender],
+        receiver=keys[receiver],
+        session=NO_SESSION if envelope.kind is MessageType.HELLO else SESSION,
+        kind=envelope.kind,
+        sequence=envelope.sequence,
+        payload=envelope.payload,
+    )
+
+
+# Refusals: each comes to a session of Bob's that has accepted what is named in "after"
+
+
+def forge(
+    kind: MessageType,
+    fields: Sequence[Any] | bytes,
+    sequence: int,
+    *,
+    sender: Identity = ALICE,
+    receiver: Identity = BOB,
+    session: bytes = SESSION,
+    swarm_id: bytes = MANIFEST.swarm_id,
+) -> bytes:
+    """A frame that is signed correctly for whatever it says."""
+    payload: bytes = fields if isinstance(fields, bytes) else msgpack.packb(list(fields))
+    signed = signature_input(
+        swarm_id=swarm_id,
+        sender=sender.public_bytes,
+        receiver=receiver.public_bytes,
+        session=session,
+        kind=kind,
+        sequence=sequence,
+        payload=payload,
+    )
+    return pack(Envelope(kind, sequence, payload, sender.sign(signed)))
+
+
+def _refusals(files: Files) -> list[Entry]:
+    entries: list[Entry] = []
+
+    def add(
+        reason: Refusal, name: str, frame: bytes, why: str, *, after: Sequence[str] = (), fatal: bool = False
+    ) -> None:
+        file = f"refused-{reason}-{name}.bin"
+        files[file] = frame
+        entries.append({"file": file, "after": list(after), "reason": str(reason), "fatal": fatal, "why": why})
+
+    _refuse_by_order_and_signature(files, add)
+    _refuse_by_form(add)
+    _refuse_by_content(add)
+    return entries
+
+
+HELLO_FILE, OFFER_FILE = "01-hello.bin", "03-offer.bin"
+GREETED = (HELLO_FILE,)
+PING = [b"8 bytes!"]
+Add = Callable[..., None]
+
+
+def _refuse_by_order_and_signature(files: Files, add: Add) -> None:
+    ping = forge(MessageType.PING, PING, 1)
+    changed = unpack(ping)
+    hello = [MANIFEST.swarm_id, INSTANCES["alice"], NONCES["alice"], 4001, 12, ""]
+    stranger = forge(MessageType.PING, PING, 1, sender=MALLORY)
+    add(Refusal.FORGED, "by-another-key", stranger, "signed with the stranger's key", after=GREETED)
+    flipped = pack(dataclasses.replace(changed, payload=changed.payload[:-1] + b"?"))
+    add(Refusal.FORGED, "payload", flipped, "one byte of the payload was changed", after=GREETED)
+    retyped = pack(dataclasses.replace(changed, kind=MessageType.PONG))
+    add(Refusal.FORGED, "type", retyped, "a PING sent on as a PONG", after=GREETED)
+    misdirected = forge(MessageType.PING, PING, 1, receiver=MALLORY)
+    add(Refusal.FORGED, "to-another-peer", misdirected, "Alice signed this for the stranger", after=GREETED)
+    reflected = forge(MessageType.PING, PING, 1, sender=BOB, receiver=ALICE)
+    add(Refusal.FORGED, "reflected", reflected, "Bob's own message to Alice, sent back", after=GREETED)
+    earlier = forge(MessageType.PING, PING, 1, session=session_id(NONCES["alice"], b"an older nonce16"))
+    add(Refusal.FORGED, "from-an-earlier-session", earlier, "recorded when Bob had another nonce", after=GREETED)
+    other = forge(MessageType.PING, PING, 1, swarm_id=OTHER_SWARM)
+    add(Refusal.FORGED, "for-another-swarm", other, "signed for another swarm", after=GREETED)
+    unsigned = pack(dataclasses.replace(unpack(files[HELLO_FILE]), signature=bytes(64)))
+    add(Refusal.FORGED, "hello", unsigned, "a HELLO with a signature of zeros")
+
+    add(Refusal.REPLAYED, "hello", files[HELLO_FILE], "the HELLO again", after=GREETED)
+    add(Refusal.REPLAYED, "offer", files[OFFER_FILE], "the OFFER again", after=(HELLO_FILE, OFFER_FILE))
+    own = forge(MessageType.HELLO, [*hello[:2], NONCES["bob"], *hello[3:]], 0, session=NO_SESSION)
+    add(Refusal.REPLAYED, "own-nonce", own, "a HELLO with the receiver's own nonce", fatal=True)
+
+    gap = forge(MessageType.PING, PING, 2)
+    add(Refusal.SPLICED, "gap", gap, "number 2 where 1 is due", after=GREETED)
+    late = forge(MessageType.HELLO, hello, 1, session=NO_SESSION)
+    add(Refusal.SPLICED, "hello", late, "a HELLO with number 1")
+
+    foreign = forge(MessageType.HELLO, [OTHER_SWARM, *hello[1:]], 0, session=NO_SESSION, swarm_id=OTHER_SWARM)
+    add(Refusal.WRONG_SWARM, "hello", foreign, "signed correctly, for another swarm", fatal=True)
+
+    early = forge(MessageType.PING, PING, 0, session=NO_SESSION)
+    add(Refusal.UNEXPECTED, "before-hello", early, "a PING as the first message")
+    second = forge(MessageType.HELLO, hello, 1)
+    add(Refusal.UNEXPECTED, "second-hello", second, "a second HELLO, in order and signed", after=GREETED)
+
+
+def _refuse_by_form(add: Add) -> None:
+    def malformed(name: str, frame: bytes, why: str, *, fatal: bool = False) -> None:
+        add(Refusal.MALFORMED, name, frame, why, after=GREETED, fatal=fatal)
+
+    ping = forge(MessageType.PING, PING, 1)
+    fields = msgpack.unpackb(ping)
+    malformed("empty", b"", "nothing at all")
+    malformed("not-msgpack", b"\xc1" * 8, "a byte that msgpack never uses")
+    malformed("not-an-array", msgpack.packb({1: 1}), "a map")
+    malformed("cut", ping[:-1], "the last byte is missing")
+    malformed("trailing-byte", ping + b"\x00", "one byte after the envelope")
+    malformed("version-2", msgpack.packb([2, *fields[1:]]), "another version of the protocol", fatal=True)
+    malformed("six-fields", msgpack.packb([*fields, 0]), "a sixth field in the envelope")
+    malformed("type-0", msgpack.packb([1, 0, *fields[2:]]), "no message has this type")
+    malformed("type-13", msgpack.packb([1, 13, *fields[2:]]), "no message has this type")
+    malformed("type-true", msgpack.packb([1, True, *fields[2:]]), "a boolean is not an integer")
+    malformed("negative-sequence", msgpack.packb([1, 8, -1, *fields[3:]]), "sequence numbers are unsigned")
+    malformed("short-signature", msgpack.packb([*fields[:4], fields[4][:-1]]), "a signature of 63 bytes")
+    malformed("array-of-4-billion", b"\xdd\xff\xff\xff\xff", "claims more than there is")
+
+    large = forge(MessageType.PING, bytes(513), 1)
+    add(Refusal.OVERSIZED, "ping", large, "a payload of 513 bytes, signed", after=GREETED)
+    large = forge(MessageType.OFFER, bytes(SHAPES.payload_bytes + 129), 1)
+    add(Refusal.OVERSIZED, "offer", large, "129 bytes more than the tables' values and scales", after=GREETED)
+    large = forge(MessageType.PEERS, bytes(8193), 1)
+    add(Refusal.OVERSIZED, "peers", large, "a payload of 8,193 bytes, signed", after=GREETED)
+
+
+def _refuse_by_content(add: Add) -> None:
+    def content(name: str, kind: MessageType, fields: Sequence[Any], why: str) -> None:
+        add(Refusal.MALFORMED, name, forge(kind, fields, 1), f"signed correctly, but {why}", after=GREETED)
+
+    content("short-token", MessageType.PING, [bytes(7)], "with 7 bytes of token")
+    content("two-tokens", MessageType.PING, [*PING, *PING], "with a field too many")
+    content("text-for-binary", MessageType.PING, ["8 bytes!"], "with a text where a binary is due")
+    content("decline-reason", MessageType.DECLINE, [EXCHANGE, 4], "for a reason that is not defined")
+    content("resolution", MessageType.RESOLUTION, [EXCHANGE, 1], "with a number where a boolean is due")
+    content("limit-0", MessageType.PEERS_REQUEST, [0], "asking for no addresses")
+    content("limit-65", MessageType.PEERS_REQUEST, [65], "asking for too many addresses")
+    content("close-text", MessageType.CLOSE, [1, "\x1b[2J"], "with a control character")
+    content("close-long", MessageType.CLOSE, [1, "x" * 201], "with 201 characters")
+    for name, entry, why in (
+        ("host-name", [ALICE.peer_id, "localhost", 1], "with a name for an address"),
+        ("host-any", [ALICE.peer_id, "0.0.0.0", 1], "with the address of no host"),
+        ("host-multicast", [ALICE.peer_id, "ff02::fb", 1], "with a multicast address"),
+        ("host-zone", [ALICE.peer_id, "fe80::1%eth0", 1], "with a zone"),
+        ("port-0", [ALICE.peer_id, "192.0.2.1", 0], "with port 0"),
+        ("peer-id", [ALICE.peer_id[:-1], "192.0.2.1", 1], "with half a peer id"),
+    ):
+        content(name, MessageType.PEERS, [entry], why)
+
+    offer = list(msgpack.unpackb(forge_payload(Offer(EXCHANGE, 12, tables()))))
+
+    def table(name: str, position: int, data: bytes, why: str, reason: Refusal = Refusal.MALFORMED) -> None:
+        frame = forge(MessageType.OFFER, [*offer[:position], data, *offer[position + 1 :]], 1)
+        add(reason, name, frame, f"signed correctly, but {why}", after=GREETED)
+
+    n_items = SHAPES.item_factors[0]
+    table("short-table", 3, offer[3][:-1], "with one value of the item factors missing")
+    table("value-of-minus-128", 3, b"\x80" + offer[3][1:], "with a value of -128")
+    table("negative-scale", 2, b"\x00\xbc" + offer[2][2:], "with a scale of -1")
+    table("large-scale", 2, b"\xe1\x47" + offer[2][2:], "with a scale just above 7.875")
+    table("padding", 7, offer[7][:n_items] + b"\x01" + offer[7][n_items + 1 :], "with evidence beyond the catalogue")
+    table("infinity", 2, b"\x00\x7c" + offer[2][2:], "with an infinite scale", Refusal.NON_FINITE)
+    table("nan", 8, b"\x01\x7e" + offer[8][2:], "with a scale that is not a number", Refusal.NON_FINITE)
+
+
+def forge_payload(message: Message) -> bytes:
+    """The payload of a message that the codec accepts."""
+    ends = sessions()
+    hello = ends["alice"].encode(_hello("alice"))
+    ends["bob"].decode(hello)
+    ends["alice"].decode(ends["bob"].encode(_hello("bob")))
+    return unpack(ends["alice"].encode(message)).payload
+
+
+def _framing(files: Files) -> list[Entry]:
+    hello = files[HELLO_FILE]
+    files["framed-hello.bin"] = len(hello).to_bytes(4, "big") + hello
+    files["framed-largest.bin"] = MAX_FRAME_BYTES.to_bytes(4, "big")
+    files["framed-oversized.bin"] = (MAX_FRAME_BYTES + 1).to_bytes(4, "big")
+    return [
+        {"file": "framed-hello.bin", "frame_bytes": len(hello), "result": "accepted", "frame": HELLO_FILE},
+        {"file": "framed-largest.bin", "frame_bytes": MAX_FRAME_BYTES, "result": "incomplete"},
+        {"file": "framed-oversized.bin", "frame_bytes": MAX_FRAME_BYTES + 1, "result": "oversized", "fatal": True},
+    ]
+
+
+def write() -> None:
+    """Rewrite the folder."""
+    files = build()
+    for path in VECTORS.iterdir():
+        if path.name not in files and path.name != INPUT:
+            path.unlink()
+    for name, data in files.items():
+        (VECTORS / name).write_bytes(data)
+    print(f"{len(files)} files, {sum(map(len, files.values())):,} bytes, in {VECTORS}")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,170 @@
+"""The published test vectors: made by the generator to the byte, and read as the protocol text says they must be."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import struct
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from p2prec.errors import RemoteMisbehaviour
+from p2prec.transport.certificates import remote_peer_id
+from p2prec.transport.tls_connection import PREFIX_BYTES
+from p2prec.wire.limits import MAX_FRAME_BYTES
+
+PROTOCOLS = Path(__file__).parents[2] / "protocols"
+VECTORS = PROTOCOLS / "vectors"
+INDEX: dict[str, Any] = json.loads((VECTORS / "index.json").read_text(encoding="utf-8"))
+
+
+def _generator() -> Any:
+    spec = importlib.util.spec_from_file_location("wire_vectors_generator", PROTOCOLS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = _generator()
+
+
+def read(name: str) -> bytes:
+    return (VECTORS / name).read_bytes()
+
+
+def test_the_vectors_are_what_the_generator_makes() -> None:
+    made = GENERATOR.build()
+    present = {path.name for path in VECTORS.iterdir()} - {"swarm.toml"}
+    assert present == set(made), "run: python protocols/generate.py"
+    for name, data in made.items():
+        assert read(name) == data, f"{name}: a change of the protocol needs a new version, not new vectors"
+
+
+def test_the_conversation_is_understood() -> None:
+    sessions = GENERATOR.sessions()
+    for entry in INDEX["conversation"]:
+        receiver = "bob" if entry["from"] == "alice" else "alice"
+        message = sessions[receiver].decode(read(entry["file"]))
+        if entry["type"] == 1:  # the other side's session begins by sending its own hello
+            sender = sessions[entry["from"]]
+            assert sender.encode(message) == read(entry["file"])
+        assert GENERATOR.as_json(message) == entry["message"]
+
+
+@pytest.mark.parametrize("entry", INDEX["refusals"], ids=lambda entry: entry["file"])
+def test_refusals(entry: dict[str, Any]) -> None:
+    bob = GENERATOR.sessions()["bob"]
+    for name in entry["after"]:
+        bob.decode(read(name))
+    with pytest.raises(RemoteMisbehaviour) as refusal:
+        bob.decode(read(entry["file"]))
+    assert refusal.value.reason == entry["reason"]
+    assert refusal.value.fatal == entry["fatal"]
+
+
+def test_every_reason_has_a_vector() -> None:
+    reasons = {entry["reason"] for entry in INDEX["refusals"]}
+    assert reasons == {str(reason) for reason in GENERATOR.Refusal}
+
+
+def test_every_message_type_is_in_the_conversation() -> None:
+    assert {entry["type"] for entry in INDEX["conversation"]} == {int(kind) for kind in GENERATOR.MessageType}
+
+
+@pytest.mark.parametrize("entry", INDEX["framing"], ids=lambda entry: entry["file"])
+def test_framing(entry: dict[str, Any]) -> None:
+    prefix, rest = read(entry["file"])[:PREFIX_BYTES], read(entry["file"])[PREFIX_BYTES:]
+    n_bytes = struct.unpack(">I", prefix)[0]
+    assert n_bytes == entry["frame_bytes"]
+    assert (n_bytes > MAX_FRAME_BYTES) == (entry["result"] == "oversized")
+    assert (len(rest) == n_bytes) == (entry["result"] == "accepted")
+    if entry["result"] == "accepted":
+        assert rest == read(entry["frame"])
+
+
+# A second reader, written from the text with nothing but msgpack, SHA-256 and Ed25519
+
+
+def test_the_swarm_id_follows_from_the_text() -> None:
+    fields = tomllib.loads(read("swarm.toml").decode())
+    fields["membership_key"] = None
+    del fields["catalogue"]["data"]
+
+    def in_order(value: Any) -> Any:
+        return {key: in_order(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+    canonical = msgpack.packb(in_order(fields))
+    assert canonical == read("swarm.msgpack")
+    assert hashlib.sha256(canonical).hexdigest() == INDEX["swarm"]["swarm_id"]
+    assert hashlib.sha256(read("catalogue.csv")).hexdigest() == fields["catalogue"]["digest"]
+
+
+@pytest.mark.parametrize("entry", INDEX["conversation"], ids=lambda entry: entry["file"])
+def test_the_signatures_follow_from_the_text(entry: dict[str, Any]) -> None:
+    peers = INDEX["peers"]
+    sender = bytes.fromhex(peers[entry["from"]]["public_key"])
+    receiver = bytes.fromhex(peers["bob" if entry["from"] == "alice" else "alice"]["public_key"])
+    nonces = sorted(bytes.fromhex(peer["session_nonce"]) for peer in peers.values())
+    session = hashlib.sha256(b"p2prec/1 session" + b"".join(nonces)).digest()
+    assert session.hex() == INDEX["session_id"]
+    version, kind, sequence, payload, signature = msgpack.unpackb(read(entry["file"]))
+    signed = b"p2prec/1 message" + bytes.fromhex(INDEX["swarm"]["swarm_id"]) + sender + receiver
+    signed += bytes(32) if kind == 1 else session
+    signed += struct.pack(">BQ", kind, sequence) + hashlib.sha256(payload).digest()
+    assert (version, kind, sequence) == (1, entry["type"], entry["sequence"])
+    assert signed.hex() == entry["signature_input"]
+    Ed25519PublicKey.from_public_bytes(sender).verify(signature, signed)
+
+
+@pytest.mark.parametrize("entry", INDEX["conversation"], ids=lambda entry: entry["file"])
+def test_the_tables_follow_from_the_text(entry: dict[str, Any]) -> None:
+    if "tables" not in entry["message"]:
+        return
+    _, _, _, payload, _ = msgpack.unpackb(read(entry["file"]))
+    exchange_id, age_rounds, *arrays = msgpack.unpackb(payload)
+    assert exchange_id.hex() == entry["message"]["exchange_id"]
+    assert age_rounds == entry["message"]["age_rounds"]
+    names = ("item_factors", "gradient", "evidence", "gram")
+    for name, scales, values in zip(names, arrays[::2], arrays[1::2], strict=True):
+        n_rows, n_columns = INDEX["swarm"]["table_shapes"][name]
+        expected = entry["message"]["tables"][name]
+        assert list(struct.unpack(f"<{n_rows}e", scales)) == expected["scales"]
+        flat = struct.unpack(f"{n_rows * n_columns}b", values)
+        assert [list(flat[i : i + n_columns]) for i in range(0, len(flat), n_columns)] == expected["values"]
+
+
+def test_the_common_start_follows_from_the_text() -> None:
+    fields = tomllib.loads(read("swarm.toml").decode())
+    seed, learning = bytes.fromhex(fields["seed"]), fields["learning"]
+    expected = np.frombuffer(read("initial-item-factors.bin"), "<f4").reshape(5, 2)
+    for row, key in enumerate(["1", "2", "3", "tt-4", "ε5"]):
+        drawn = struct.unpack("<2I", hashlib.shake_256(seed + key.encode()).digest(8))
+        uniform = [(2 * u + 1) / 2**32 - 1 for u in drawn]
+        assert [np.float32(learning["init_scale"] * 3**0.5 * u) for u in uniform] == list(expected[row])
+
+
+@pytest.mark.parametrize("kind", ["open", "private"])
+def test_the_certificates_are_what_the_text_says(kind: str) -> None:
+    entry = INDEX["certificates"][kind]
+    authority = x509.load_der_x509_certificate(read(entry["authority"]))
+    leaf = x509.load_der_x509_certificate(read(entry["alice"]))
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(entry["authority_seed"])).public_key()
+    assert authority.public_key() == key
+    for certificate in (authority, leaf):
+        certificate.verify_directly_issued_by(authority)
+        assert certificate.not_valid_before_utc.year == 1970
+        assert certificate.not_valid_after_utc.year == 9999
+    assert authority.subject.rfc4514_string() == f"CN=p2prec swarm {INDEX['swarm']['swarm_id'][:32]}"
+    assert leaf.subject.rfc4514_string() == f"CN={INDEX['peers']['alice']['peer_id']}"
+    assert remote_peer_id(read(entry["alice"])) == INDEX["peers"]["alice"]["peer_id"]
