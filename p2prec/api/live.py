@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -34,9 +35,10 @@ class LiveAnswers:
         if answer is None:
             raise UsageError(f"unknown command {command!r}; there are {', '.join(sorted(self._commands))}")
         try:
-            return answer(**arguments)
+            inspect.signature(answer).bind(**arguments)
         except TypeError as error:
-            raise UsageError(f"{command}: wrong arguments {sorted(arguments)}") from error
+            raise UsageError(f"{command}: {error}") from error
+        return answer(**arguments)
 
     def status(self) -> dict[str, Any]:
         daemon, peer = self._daemon, self._daemon.peer

@@ -1,17 +1,10 @@
-"""The command line's root: the typer application, and the mapping from errors to messages and exit codes.
-
-Exit codes: 0 done; 1 it could not be done (the reason is on stderr); 2 it was asked wrongly; 130 interrupted.
-Results go to stdout, everything else to stderr, so that output can be piped.
-"""
+"""The command line's root: the typer application that the command modules register on."""
 
 from __future__ import annotations
 
-import os
-import sys
-
 import typer
 
-from p2prec.errors import P2PRecError, UsageError
+from p2prec.cli.failure import exit_code
 
 app = typer.Typer(
     name="p2prec",
@@ -22,27 +15,6 @@ app = typer.Typer(
 )
 
 
-def fail(message: str, remedy: str = "") -> None:
-    """Print an error the way every command does."""
-    print(f"p2prec: {message}", file=sys.stderr)
-    if remedy:
-        print(f"  {remedy}", file=sys.stderr)
-
-
 def run() -> int:
-    """Run the command line and return its exit code; never shows a traceback for an error that we raise on purpose."""
-    try:
-        result = app(standalone_mode=True)
-    except UsageError as error:
-        fail(str(error), error.remedy)
-        return 2
-    except P2PRecError as error:
-        fail(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader (head, less) has had enough: not an error. Keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return int(result or 0)
+    """Run the command line and return its exit code (`p2prec.cli.failure`)."""
+    return exit_code(app)

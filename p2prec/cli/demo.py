@@ -29,9 +29,13 @@ def demo(
     data: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Folder or file of interactions instead of MovieLens.")
     ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Made-up people, when no real data can be had.")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Made-up people, when no real data can be had.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Chooses the people, the swarm's common start and what is held out.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to a file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to a file.")
+    ] = None,
 ) -> None:
     """Run a whole swarm on this machine: real daemons, sockets, TLS and discovery, real people's histories.
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from p2prec.cli.app import app
 from p2prec.cli.options import StateOption
 from p2prec.errors import UsageError
-
-if TYPE_CHECKING:
-    from p2prec.config import DaemonSettings
-    from p2prec.daemon.daemon import Loaded
 
 EXAMPLES = """
 Examples:
@@ -54,9 +50,10 @@ def start(
 ) -> None:
     """Run this device's peer until it is stopped (Ctrl-C or SIGTERM).
 
-    It finds other peers of the swarm, learns with them from interactions that never leave the device, and answers the other
-    commands. The first start makes the device's identity.
+    It finds other peers of the swarm, learns with them from interactions that never leave the device, and answers the
+    other commands. The first start makes the device's identity.
     """
+    from p2prec.cli.serve import ServeSettings, replace_process
     from p2prec.config import DaemonSettings
 
     if log_format not in ("text", "json"):
@@ -71,7 +68,15 @@ def start(
     for static_host, static_port in settings.static_peers:
         if not static_port:
             raise UsageError(f"--peer {static_host}:0: a peer's port is 1 to 65535")
-    _run(swarm, state, settings, log_format, verbose)
+    replace_process(
+        ServeSettings(
+            state=str(state) if state else None,
+            swarm=str(swarm) if swarm else None,
+            log_format=log_format,
+            verbose=verbose,
+            daemon=settings,
+        )
+    )
 
 
 def parse_address(text: str, option: str) -> tuple[str, int]:
@@ -81,55 +86,3 @@ def parse_address(text: str, option: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"{option} {text!r}: expected HOST:PORT, like 192.168.1.20:4001 or [fe80::1]:4001")
     return host, int(port)
-
-
-def _run(swarm: Path | None, state: Path | None, settings: DaemonSettings, log_format: str, verbose: bool) -> None:
-    import asyncio
-
-    from p2prec.daemon import log
-    from p2prec.daemon.daemon import load
-    from p2prec.storage import invitation
-    from p2prec.storage.state import StateDirectory
-
-    log.set_up(log_format, verbose=verbose)
-    directory = StateDirectory.open(state)
-    if swarm is not None:
-        directory.join(invitation.load(swarm))
-    with directory.lock():
-        loaded = load(directory)
-        with loaded.store:
-            asyncio.run(_serve(loaded, settings))
-
-
-async def _serve(loaded: Loaded, settings: DaemonSettings) -> None:
-    """The daemon with its control socket and discovery, until a signal."""
-    import asyncio
-    import signal
-
-    from p2prec.api.control import ControlServer
-    from p2prec.api.live import LiveAnswers
-    from p2prec.daemon.daemon import open_daemon
-    from p2prec.discovery.base import Trouble
-
-    discovery = None
-    if settings.mdns:
-        from p2prec.discovery.mdns import MdnsDiscovery
-
-        def on_trouble(trouble: Trouble | None) -> None:
-            daemon.on_discovery_trouble(trouble)
-
-        discovery = MdnsDiscovery(interfaces=settings.mdns_interfaces, on_trouble=on_trouble)
-    daemon = open_daemon(loaded, settings, discovery)
-    control = ControlServer(loaded.directory.prepare_control_socket(), LiveAnswers(daemon))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
-    await control.start()
-    try:
-        if discovery is not None:
-            await discovery.start()
-        await daemon.run()
-    finally:
-        if discovery is not None:
-            await discovery.close()
-        await control.close()

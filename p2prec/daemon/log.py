@@ -55,7 +55,7 @@ def describe(event: Event) -> tuple[int, str]:
         case ExchangeFailed(peer_id, _, reason):
             return logging.DEBUG, f"no exchange with {short(peer_id)}: {reason}"
         case Contributed(number, spent, delta):
-            return logging.INFO, f"contribution {number}: {epsilon_text(spent, delta)} in all"
+            return logging.INFO, f"contribution {number}: {epsilon_text(spent, delta)}"
         case BudgetSpent(spent, budget):
             return logging.WARNING, (
                 f"the privacy budget is spent (epsilon {spent:.3g}; one more would exceed {budget:.3g}): "
@@ -85,9 +85,9 @@ def count(n: int, noun: str) -> str:
 def epsilon_text(epsilon: float, delta: float) -> str:
     """Privacy spent, in words: large figures are no promise at all, and are called that."""
     if math.isinf(epsilon):
-        return "sent without noise, so without formal privacy"
+        return "clipped, but without noise (this swarm asks for none), so without formal privacy"
     weak = ", no meaningful formal guarantee" if epsilon > 20 else ""
-    return f"epsilon {epsilon:,.3g} (delta {delta:g}{weak})"
+    return f"epsilon spent so far {epsilon:,.3g} (delta {delta:g}{weak})"
 
 
 class JsonFormatter(logging.Formatter):

@@ -62,7 +62,9 @@ class _Worker:
                 self.progress = message
 
 
-def run_demo(plan: Plan, *, n_processes: int, seconds: float, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+def run_demo(
+    plan: Plan, *, n_processes: int, seconds: float, on_progress: Callable[[Progress], None]
+) -> dict[str, Any]:
     """Run the swarm for `seconds` and return the report (docs: README). Raises P2PRecError when a worker fails."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="p2prec-demo-") as name:

@@ -19,7 +19,8 @@ def follow(seconds: float, n_peers: int) -> Iterator[Callable[[Progress], None]]
         yield _plain_lines(seconds, n_peers)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -34,7 +35,9 @@ def _plain_lines(seconds: float, n_peers: int) -> Callable[[Progress], None]:
         nonlocal due
         if progress.elapsed_s >= due:
             due = progress.elapsed_s + PLAIN_EVERY_S
-            print(f"{progress.elapsed_s:4.0f} of {seconds:.0f} s  {_line(progress, n_peers)}", file=sys.stderr, flush=True)
+            print(
+                f"{progress.elapsed_s:4.0f} of {seconds:.0f} s  {_line(progress, n_peers)}", file=sys.stderr, flush=True
+            )
 
     return show
 
@@ -97,6 +100,8 @@ def _show_privacy(report: dict[str, Any]) -> None:
 
 
 def _show_person(person: dict[str, Any]) -> None:
-    print(f"Person {person['name']} ({person['interactions']} titles; rated highest: {'; '.join(person['rated_highest'][:3])})")
+    print(
+        f"Person {person['name']} ({person['interactions']} titles; rated highest: {'; '.join(person['rated_highest'][:3])})"
+    )
     for rank, item in enumerate(person["recommendations"], 1):
         print(f"{rank:4}. {item['title']}  ({item['reason']})")

@@ -353,8 +353,9 @@ class Peer:
 
     def _contribute_when_due(self) -> None:
         self._rounds_until_contribution -= 1
-        if self._rounds_until_contribution > 0 or not self.learner.items.size:
+        if self._rounds_until_contribution > 0:
             return
+        # A peer without history contributes too (noise, if the swarm adds any): whether somebody contributes says nothing.
         if not self._ledger.may_contribute:
             if not self.budget_spent:
                 self.budget_spent = True
