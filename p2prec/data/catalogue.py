@@ -223,7 +223,12 @@ def _items(file: Path) -> Iterator[tuple[ItemKey, str, int] | BadRow]:
 def first_present(fields: Mapping[str, object], names: tuple[str, ...]) -> str | None:
     """The first of the named fields that has text (or a number), stripped."""
     for name in names:
-        value = fields.get(name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
+        if name not in fields:
+            continue
+        value = fields[name]
+        if isinstance(value, str):
+            if text := value.strip():
+                return text
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
     return None
