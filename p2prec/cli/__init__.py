@@ -7,8 +7,9 @@ import sys
 from importlib import import_module
 
 _COMMANDS = (
-    "start",
+    "demo",
     "swarm",
+    "start",
     "log",
     "import_",
     "forget",
@@ -16,6 +17,7 @@ _COMMANDS = (
     "similar",
     "status",
     "peers",
+    "doctor",
     "identity",
 )
 """Modules of this package, in the order of the help text."""

@@ -20,7 +20,7 @@ from p2prec.types import BoolArray
 HOLDOUT_FRACTION = 0.2
 CPU_S_PER_ROUND = 0.016
 """What one peer's round costs an ordinary core, with room to spare: decides how often rounds can be."""
-NOISE_MULTIPLIER = 0.0
+NOISE_MULTIPLIER = 0.02
 """What a circle of people who know each other would choose: it blurs single contributions and promises nothing formal."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,17 +13,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from p2prec.daemon.ledger import budget_of
 from p2prec.demo.plan import Plan, write_plans
 from p2prec.errors import P2PRecError
 from p2prec.metrics.ranking import RankingScores
 
 FINISH_DEADLINE_S = 60.0
+LARGER_SWARMS = (10_000, 1_000_000)
 METRICS = ("ndcg_at_10", "hr_at_10", "auc")
 
 
@@ -191,6 +194,7 @@ def _report(plan: Plan, finals: list[dict[str, Any]], workers: list[_Worker], se
         "round_interval_s": learning.round_interval_s,
         "noise_multiplier": privacy.noise_multiplier,
         "privacy": shown["status"]["privacy"],
+        "larger_swarms": _larger_swarms(plan, shown["status"]["contributions"]),
         "person": {
             "name": plan.histories.users[plan.shown],
             "interactions": len(history),
@@ -198,6 +202,20 @@ def _report(plan: Plan, finals: list[dict[str, Any]], workers: list[_Worker], se
             "recommendations": shown["recommendations"],
         },
     }
+
+
+def _larger_swarms(plan: Plan, contributions: int) -> list[dict[str, float]]:
+    """What the same accuracy would cost in privacy among more people.
+
+    Independent noise averages out: among n times as many, each may add sqrt(n) times as much for the same noise in the model.
+    """
+    budget = budget_of(plan.manifest)
+    swarms = []
+    for n_peers in LARGER_SWARMS:
+        noise = budget.noise_multiplier * math.sqrt(n_peers / len(plan.histories))
+        epsilon = replace(budget, noise_multiplier=noise).epsilon_after(contributions)
+        swarms.append({"peers": n_peers, "noise_multiplier": noise, "epsilon": epsilon})
+    return swarms
 
 
 def _popularity(scores: list[RankingScores]) -> dict[str, float]:

@@ -83,20 +83,20 @@ def _show_cost(report: dict[str, Any]) -> None:
 
 
 def _show_privacy(report: dict[str, Any]) -> None:
-    epsilon, delta = report["privacy"]["epsilon_spent"], report["privacy"]["delta"]
-    spent = "infinite (no noise)" if epsilon is None else f"{epsilon:,.0f}"
+    privacy = report["privacy"]
+    print("Privacy:   no history left its device; what was sent is clipped, noised and mixed.")
+    if privacy["epsilon_spent"] is None:
+        print("           This run added no noise: there is no formal guarantee.\n")
+        return
     print(
-        f"Privacy:   histories stayed on their devices. Noise of {report['noise_multiplier']:g} times the clip norm hides single\n"
-        f"           contributions in the crowd, but is no formal guarantee: after {report['contributions']:.0f} contributions epsilon is\n"
-        f"           {spent} (delta {delta:g}) against someone who sees every message."
+        f"           {report['peers']} people are too few to hide in: at this circle's noise, {report['noise_multiplier']:g} times the\n"
+        f"           clip norm, {report['contributions']:.0f} contributions amount to epsilon {privacy['epsilon_spent']:,.0f} "
+        f"(delta {privacy['delta']:g}), which promises\n"
+        "           nothing against somebody who sees every message. With the same noise in the model, each member of"
     )
-    larger = report.get("larger_swarm")
-    if larger:
-        print(
-            f"           A swarm of {larger['peers']:,} could add the same noise in all and reach epsilon {larger['epsilon']:.0f} for each of\n"
-            f"           {larger['contributions']} contributions' worth of learning."
-        )
-    print()
+    print("           a larger swarm would get", end="")
+    swarms = [f" epsilon {swarm['epsilon']:,.3g} among {swarm['peers']:,}" for swarm in report["larger_swarms"]]
+    print(",".join(swarms) + ".\n")
 
 
 def _show_person(person: dict[str, Any]) -> None:
