@@ -20,6 +20,8 @@ NO_SESSION = bytes(32)
 """Stands for the session id in the signature of HELLO, which is sent before both nonces are known."""
 
 _N_FIELDS = 5
+_MAX_FIELDS = 64
+"""Of an envelope of whatever version: more than ours has, so that a later version is recognised as one."""
 _MAX_SEQUENCE = (1 << 64) - 1
 
 
@@ -45,7 +47,7 @@ def unpack(frame: bytes) -> Envelope:
     """Take a frame apart. Raises RemoteMisbehaviour ("oversized" or "malformed"); no signature is checked here."""
     if len(frame) > MAX_FRAME_BYTES:
         raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a frame of {len(frame)} bytes", fatal=True)
-    fields = unpack_array(frame, max_items=_N_FIELDS)
+    fields = unpack_array(frame, max_items=_MAX_FIELDS)
     version = fields[0] if fields else None
     if type(version) is not int or version != PROTOCOL_VERSION:
         detail = f"the sender speaks version {version!r:.20}, this peer version {PROTOCOL_VERSION}"

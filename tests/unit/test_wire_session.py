@@ -320,7 +320,8 @@ def test_oversized_payloads_are_refused_before_their_signature_is_looked_at() ->
 @pytest.mark.parametrize("version", [0, 2, True, None, "1", b"1", 1.0, -1, (1 << 64) - 1])
 def test_another_version_is_named(version: object) -> None:
     _, bob = pair()
-    for frame in (msgpack.packb([version]), msgpack.packb([version, 8, 1, b"", bytes(64)])):
+    for rest in ([], [8, 1, b"", bytes(64)], [0] * 63):
+        frame = msgpack.packb([version, *rest])
         refused = refusal(bob, frame)
         assert refused.reason == Refusal.MALFORMED
         assert refused.fatal

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2prec.errors import RemoteMisbehaviour
+from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters
 from p2prec.transport.certificates import remote_peer_id
 from p2prec.transport.tls_connection import PREFIX_BYTES
 from p2prec.wire.limits import MAX_FRAME_BYTES
@@ -80,6 +81,17 @@ def test_every_reason_has_a_vector() -> None:
 
 def test_every_message_type_is_in_the_conversation() -> None:
     assert {entry["type"] for entry in INDEX["conversation"]} == {int(kind) for kind in GENERATOR.MessageType}
+
+
+def test_the_text_names_every_field_and_reason_and_message() -> None:
+    text = (PROTOCOLS / "wire-v1.md").read_text(encoding="utf-8")
+    for struct_ in (Manifest, LearningParameters, PrivacyParameters, CatalogueReference):
+        for field in struct_.__struct_fields__:
+            assert f"`{field}`" in text or f"[{field}]`" in text, field
+    for reason in GENERATOR.Refusal:
+        assert f"| `{reason}` |" in text
+    for kind in GENERATOR.MessageType:
+        assert f"| {int(kind)} | {kind.name} |" in text
 
 
 @pytest.mark.parametrize("entry", INDEX["framing"], ids=lambda entry: entry["file"])
