@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from p2prec.demo.run import Progress
 
 PLAIN_EVERY_S = 10.0
+WIDTH = 100
 
 
 @contextmanager
@@ -57,51 +59,60 @@ def show(report: dict[str, Any], source: str) -> None:
     for name in ("swarm", "alone", "popularity"):
         scores = report[name]
         print(f"{name:12} {scores['ndcg_at_10']:8.3f} {scores['hr_at_10']:12.3f} {scores['auc']:6.3f}")
-    ratio = report["swarm"]["ndcg_at_10"] / max(report["popularity"]["ndcg_at_10"], 1e-9)
-    print(
-        f"\nThe swarm's NDCG@10 is {ratio:.2f} times popularity's. Means over {report['peers_measured']} people, full ranking of "
-        f"{report['items']} titles,\non a random fifth of each person's history, which no peer has trained on.\n"
-    )
-    _show_cost(report)
-    _show_privacy(report)
+    print()
+    for label, text in (
+        ("Quality", _quality(report)),
+        ("Discovery", _discovery(report)),
+        ("Per peer", _cost(report)),
+        ("Privacy", _privacy(report)),
+    ):
+        print(textwrap.fill(f"{label + ':':11}{text}", WIDTH, subsequent_indent=" " * 11))
+    print()
     _show_person(report["person"])
 
 
-def _show_cost(report: dict[str, Any]) -> None:
-    met = ", ".join(f"{count} by {source}" for source, count in sorted(report["met_by"].items())) or "none"
-    all_seen = report["all_seen_within_s"]
-    print(
-        f"Discovery: {report['peers_seen']:.0f} of {report['peers'] - 1} others found by each peer ({met}; none from a list)"
-        + ("" if all_seen is None else f", all within {all_seen:.0f} s")
+def _quality(report: dict[str, Any]) -> str:
+    ratio = report["swarm"]["ndcg_at_10"] / max(report["popularity"]["ndcg_at_10"], 1e-9)
+    return (
+        f"the swarm's NDCG@10 is {ratio:.2f} times popularity's. Means over {report['peers_measured']} people, full ranking "
+        f"of {report['items']} titles, on a random fifth of each person's history that no peer has trained on."
     )
-    print(
-        f"Per peer:  {report['rounds']:.0f} rounds, {report['exchanges']:.0f} exchanges, "
-        f"{report['bytes_out_per_peer'] / 1e6:.1f} MB sent ({report['bytes_out_per_peer_and_round'] / 1e3:.0f} kB a round), "
-        f"{report['rss_bytes_total'] / report['peers'] / 2**20:.1f} MiB of memory"
-    )
-    print(f"In all:    {report['rss_bytes_total'] / 2**20:.0f} MiB, {report['cpu_s_total']:.0f} s of CPU\n")
 
 
-def _show_privacy(report: dict[str, Any]) -> None:
-    privacy = report["privacy"]
-    print("Privacy:   no history left its device; what was sent is clipped, noised and mixed.")
-    if privacy["epsilon_spent"] is None:
-        print("           This run added no noise: there is no formal guarantee.\n")
-        return
-    print(
-        f"           {report['peers']} people are too few to hide in: at this circle's noise, {report['noise_multiplier']:g} times the\n"
-        f"           clip norm, {report['contributions']:.0f} contributions amount to epsilon {privacy['epsilon_spent']:,.0f} "
-        f"(delta {privacy['delta']:g}), which promises\n"
-        "           nothing against somebody who sees every message. With the same noise in the model, each member of"
+def _discovery(report: dict[str, Any]) -> str:
+    met = ", ".join(f"{count:,} by {source}" for source, count in sorted(report["met_by"].items())) or "none"
+    within = "" if report["all_seen_within_s"] is None else f", all within {report['all_seen_within_s']:.0f} s"
+    return (
+        f"each peer found {report['peers_seen']:.0f} of {report['peers'] - 1} others{within} ({met}; none from a list)."
     )
-    print("           a larger swarm would get", end="")
-    swarms = [f" epsilon {swarm['epsilon']:,.3g} among {swarm['peers']:,}" for swarm in report["larger_swarms"]]
-    print(",".join(swarms) + ".\n")
+
+
+def _cost(report: dict[str, Any]) -> str:
+    return (
+        f"{report['rounds']:.0f} rounds, {report['exchanges']:.0f} exchanges, {report['bytes_out_per_peer'] / 1e6:.1f} MB "
+        f"sent ({report['bytes_out_per_peer_and_round'] / 1e3:.0f} kB a round), "
+        f"{report['rss_bytes_total'] / report['peers'] / 1e6:.1f} MB of memory, "
+        f"{report['cpu_s_total'] / report['peers']:.2f} s of CPU. "
+        f"In all {report['rss_bytes_total'] / 1e6:.0f} MB and {report['cpu_s_total']:.0f} s."
+    )
+
+
+def _privacy(report: dict[str, Any]) -> str:
+    stayed = "no history left its device; what was sent is clipped, noised and mixed."
+    spent, delta = report["privacy"]["epsilon_spent"], report["privacy"]["delta"]
+    if spent is None:
+        return f"{stayed} This run added no noise, so there is no formal guarantee."
+    larger = " or ".join(f"{swarm['epsilon']:,.3g} among {swarm['peers']:,}" for swarm in report["larger_swarms"])
+    return (
+        f"{stayed} But {report['peers']} people are too few to hide in: at this circle's noise ({report['noise_multiplier']:g} "
+        f"times the clip norm), {report['contributions']:.0f} contributions amount to epsilon {spent:,.0f} (delta {delta:g}), "
+        "which promises nothing against somebody who sees every message. In a larger swarm each member can add more for the "
+        f"same noise in the model: epsilon {larger} people."
+    )
 
 
 def _show_person(person: dict[str, Any]) -> None:
-    print(
-        f"Person {person['name']} ({person['interactions']} titles; rated highest: {'; '.join(person['rated_highest'][:3])})"
-    )
+    liked = "; ".join(person["rated_highest"][:3])
+    print(f"Person {person['name']} ({person['interactions']} titles; rated highest: {liked}) is recommended:")
     for rank, item in enumerate(person["recommendations"], 1):
         print(f"{rank:4}. {item['title']}  ({item['reason']})")
