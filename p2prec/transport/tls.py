@@ -45,7 +45,7 @@ OnRefused = Callable[[str, InboundRefusal, str], None]
 
 @dataclass(frozen=True, slots=True)
 class InboundLimits:
-    """What strangers may cost. Raising any of these costs about 60 KB of memory and a descriptor a connection."""
+    """What strangers may cost. Raising any of these costs 25 KB of memory and a descriptor a connection."""
 
     connections: int = 128
     """Inbound connections at a time, those in their handshake included."""
