@@ -10,18 +10,17 @@ import typer
 from p2prec.cli.app import app
 from p2prec.errors import UsageError
 
-EXAMPLES = """
-Examples:
+EPILOG = """Examples:
 
-  p2prec demo                                100 people of MovieLens, two minutes
+p2prec demo
 
-  p2prec demo --peers 30 --seconds 60        smaller and shorter
+p2prec demo --peers 30 --seconds 60
 
-  p2prec demo --data ml-1m --json demo.json  another data set, the figures for programs
+p2prec demo --data ml-1m --json figures.json
 """
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=EPILOG)
 def demo(
     peers: Annotated[int, typer.Option(min=2, max=1000, help="People, each with a daemon of their own.")] = 100,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that host the daemons.")] = 4,
@@ -37,10 +36,12 @@ def demo(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures to a file.")
     ] = None,
 ) -> None:
-    """Run a whole swarm on this machine: real daemons, sockets, TLS and discovery, real people's histories.
+    """See a whole swarm learn on this machine, from real people's histories.
 
-    Each peer knows one person's history and keeps a fifth of it for the test at the end, which compares the swarm's model with
-    learning alone and with popularity. Nothing leaves this machine, and nothing is left on it.
+    Real daemons, sockets, TLS and discovery. Each peer knows one person's
+    history and keeps a fifth of it for the test at the end, which compares
+    the swarm's model with learning alone and with popularity. Nothing leaves
+    this machine, and nothing is left on it.
     """
     import json
 

@@ -11,20 +11,17 @@ from p2prec.cli.app import app
 from p2prec.cli.options import StateOption
 from p2prec.errors import UsageError
 
-EXAMPLES = """
-Examples:
+EPILOG = """Examples:
 
-  p2prec start --swarm films.toml           join the open swarm that the file describes, and run
+p2prec start --swarm films.toml
 
-  p2prec start                              run again, in the swarm that was joined before
+p2prec start
 
-  p2prec start --peer 192.168.1.20:4001     also meet a peer that multicast does not reach
-
-  p2prec start --listen 0.0.0.0:4001        listen on a port that a router can forward
+p2prec start --listen 0.0.0.0:4001 --peer 192.168.1.20:4001
 """
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(epilog=EPILOG)
 def start(
     swarm: Annotated[
         Path | None,
@@ -50,8 +47,10 @@ def start(
 ) -> None:
     """Run this device's peer until it is stopped (Ctrl-C or SIGTERM).
 
-    It finds other peers of the swarm, learns with them from interactions that never leave the device, and answers the
-    other commands. The first start makes the device's identity.
+    It finds other peers of the swarm, learns with them from interactions
+    that never leave the device, and answers the other commands. The first
+    start makes the device's identity, and joins the swarm that --swarm names
+    (its manifest, or an invitation); later starts remember it.
     """
     from p2prec.cli.serve import ServeSettings, replace_process
     from p2prec.config import DaemonSettings
