@@ -60,6 +60,7 @@ class LiveAnswers:
             bytes_in=totals["bytes_in"],
             bytes_out=totals["bytes_out"],
             refused_by_reason=_refused(daemon),
+            connections_refused=totals["connections_refused"],
             quality=NO_QUALITY if daemon.quality is None else asdict(daemon.quality),
             rss_bytes=rss_bytes(),
             warnings=list(daemon.warnings.values()),

@@ -93,6 +93,7 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
         age_rounds=stored.age if stored else 0.0,
         bytes_in=counters.get("bytes_in", 0),
         bytes_out=counters.get("bytes_out", 0),
+        connections_refused=counters.get("connections_refused", 0),
         refused_by_reason={
             name.removeprefix(REFUSED_PREFIX): count
             for name, count in counters.items()

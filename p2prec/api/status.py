@@ -41,6 +41,7 @@ def status_fields(
     bytes_in: int = 0,
     bytes_out: int = 0,
     refused_by_reason: Mapping[str, int] | None = None,
+    connections_refused: int = 0,
     quality: Mapping[str, float | None] = NO_QUALITY,
     rss_bytes: int = 0,
     warnings: Sequence[str] = (),
@@ -71,6 +72,7 @@ def status_fields(
         "bytes_out": bytes_out,
         "messages_refused": sum(refused.values()),
         "refused_by_reason": refused,
+        "connections_refused": connections_refused,
         "privacy": {
             "epsilon_spent": epsilon_spent if math.isfinite(epsilon_spent) else None,
             "epsilon_budget": manifest.privacy.epsilon_budget,

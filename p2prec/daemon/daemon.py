@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
 from p2prec.storage.store import Store
 from p2prec.transport.base import Transport
-from p2prec.transport.tls import TlsTransport
+from p2prec.transport.tls import InboundRefusal, TlsTransport
 from p2prec.types import FloatArray, PeerId
 from p2prec.wire.endpoint import Endpoint
 
@@ -93,6 +94,8 @@ class Daemon:
         """What is wrong at present, by kind, in words that say what to do."""
         self.earlier = self.store.counters()
         """Totals of former runs."""
+        self.connections_refused = 0
+        """Inbound connections that never became a link: strangers, and those beyond the transport's limits."""
         self._saved: dict[str, int] = {}
         self._on_event = on_event
         self._transport = transport
@@ -180,6 +183,20 @@ class Daemon:
             self.warnings["discovery"] = f"{trouble.message}: {trouble.remedy}"
             logger.warning("%s: %s", trouble.message, trouble.remedy)
 
+    def on_stranger(self, host: str, refusal: InboundRefusal, detail: str) -> None:
+        """For the transport's callback: somebody connected and could not prove to be of this swarm, or was one too many."""
+        self.connections_refused += 1
+        # Every one with --verbose; otherwise the first, tenth, hundredth ...: a port scan must not fill the log.
+        routine = str(self.connections_refused).strip("0") != "1"
+        logger.log(
+            logging.DEBUG if routine else logging.INFO,
+            "refused a connection from %s (%s%s); %s so far",
+            host or "somebody",
+            refusal.value.replace("-", " "),
+            f": {detail}" if detail else "",
+            f"{self.connections_refused:,}",
+        )
+
     def _handle_event(self, event: Event) -> None:
         match event:
             case IdentityConflict(host, proven):
@@ -260,6 +277,7 @@ class Daemon:
         return {
             "rounds": self.peer.rounds,
             "exchanges": self.peer.exchanges,
+            "connections_refused": self.connections_refused,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             **{f"refused.{reason}": n for reason, n in self.peer.refusals.items()},
@@ -299,8 +317,12 @@ def open_daemon(
     loaded: Loaded, settings: DaemonSettings, discovery: Discovery | None, on_event: OnEvent = log_event
 ) -> Daemon:
     """A daemon with the default transport. Raises UsageError when the membership secret is missing."""
-    transport = TlsTransport(loaded.identity, loaded.manifest, loaded.directory.membership_secret())
-    return Daemon(loaded, settings, transport, discovery, on_event)
+    secret = loaded.directory.membership_secret()
+    transport = TlsTransport(
+        loaded.identity, loaded.manifest, secret, on_refused=lambda *refusal: daemon.on_stranger(*refusal)
+    )
+    daemon = Daemon(loaded, settings, transport, discovery, on_event)
+    return daemon
 
 
 def _restored_learner(loaded: Loaded) -> Learner:

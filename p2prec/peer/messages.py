@@ -163,6 +163,14 @@ def is_host_literal(host: str) -> bool:
     return "%" not in host and not literal.is_unspecified and not literal.is_multicast
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host` is an address of the machine itself, or a name for it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @dataclass(frozen=True, slots=True)
 class Peers:
     """Answers PeersRequest; at most 64 addresses, heard at first hand only."""

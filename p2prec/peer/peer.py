@@ -59,6 +59,7 @@ from p2prec.peer.messages import (
     Resolution,
     Resolve,
     is_host_literal,
+    is_loopback,
 )
 from p2prec.peer.view import Link, View
 from p2prec.types import PeerId
@@ -411,6 +412,8 @@ class Peer:
                 self._on_peers_request(link, limit, now)
             case Peers(addresses):
                 for address in addresses:
+                    if is_loopback(address.host) and not is_loopback(link.host):
+                        continue  # its machine is not ours: dialling it would knock on our own services
                     self.sighted(PeerId(address.peer_id), None, address.host, address.port, "exchange", now)
             case Offer():
                 self._on_offer(link, message, now)
