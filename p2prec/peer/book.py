@@ -59,7 +59,7 @@ class AddressBook:
             return False
         known = self.peers.get(peer_id)
         if known is None:
-            self._make_room()
+            self._make_room(now)
             self.peers[peer_id] = KnownPeer(peer_id, [(host, port)], source, now)
             self.peers_seen += 1
             return True
@@ -74,11 +74,21 @@ class AddressBook:
         known.source, known.last_seen = source, now
         return False
 
-    def _make_room(self) -> None:
-        if len(self.peers) >= self.settings.max_known_peers:
-            # A ban must outlive a flood of invented peers, so the banned are forgotten last.
-            oldest = min(self.peers.values(), key=lambda p: (p.banned_until, p.last_seen))
-            del self.peers[oldest.peer_id]
+    def _make_room(self, now: float) -> None:
+        """Forget somebody: hearsay first, then the longest unseen.
+
+        Neither a flood of invented peers nor one of identities made to be banned gets rid of the others: bans outlive the
+        former, and hold at most half of the book.
+        """
+        if len(self.peers) < self.settings.max_known_peers:
+            return
+        banned = [p for p in self.peers.values() if p.banned_until > now]
+        if 2 * len(banned) > self.settings.max_known_peers:
+            forgotten = min(banned, key=lambda p: p.banned_until)
+        else:
+            free = (p for p in self.peers.values() if p.banned_until <= now)
+            forgotten = min(free, key=lambda p: (p.source != "exchange", p.last_seen))
+        del self.peers[forgotten.peer_id]
 
     def add_static(self, host: str, port: int) -> None:
         if not any((s.host, s.port) == (host, port) for s in self.static):
@@ -99,7 +109,7 @@ class AddressBook:
         return retry_s
 
     def met(self, peer_id: PeerId, host: str, port: int, now: float) -> None:
-        """HELLO was exchanged with this peer; `port` is where it says it listens (0: nowhere)."""
+        """HELLO was exchanged with this peer; `port`: where we reached it, or where it says it listens (0: nowhere)."""
         self.sight(peer_id, host, port, "met", now)
         known = self.peers.get(peer_id)
         if known is not None:
@@ -116,9 +126,14 @@ class AddressBook:
     def ban(self, peer_id: PeerId, until: float, now: float) -> None:
         known = self.peers.get(peer_id)
         if known is None:
-            self._make_room()
+            self._make_room(now)
             known = self.peers[peer_id] = KnownPeer(peer_id, [], "met", now)
         known.banned_until = until
+
+    def may_dial(self, peer_id: PeerId, now: float) -> bool:
+        """Whether nothing speaks against dialling this peer now."""
+        known = self.peers.get(peer_id)
+        return known is None or max(known.dial_after, known.banned_until) <= now
 
     def is_banned(self, peer_id: PeerId, now: float) -> bool:
         known = self.peers.get(peer_id)
@@ -127,7 +142,7 @@ class AddressBook:
     def candidates(self, now: float, exclude: Collection[PeerId]) -> Iterator[KnownPeer]:
         """Peers that may be dialled now."""
         for known in self.peers.values():
-            if known.addresses and known.peer_id not in exclude and max(known.dial_after, known.banned_until) <= now:
+            if known.addresses and known.peer_id not in exclude and self.may_dial(known.peer_id, now):
                 yield known
 
     def choose(self, now: float, exclude: Collection[PeerId], count: int, rng: np.random.Generator) -> list[KnownPeer]:
