@@ -19,6 +19,7 @@ from p2prec.peer.messages import Answer, Commit, Decline, DeclineReason, Offer, 
 from p2prec.types import PeerId
 
 MAX_IN_DOUBT = 4
+"""Answered exchanges without a commit that are kept; a new one then takes the place of the oldest."""
 MAX_REMEMBERED = 1024
 """Exchanges that this peer applied as initiator and can still vouch for."""
 
@@ -81,6 +82,7 @@ class Exchanger:
         self._settings = settings
         self._initiated: Initiated | None = None
         self._in_doubt: dict[bytes, InDoubt] = {}
+        self._given_up: list[Outcome] = []
         self._vouched: OrderedDict[tuple[PeerId, bytes], None] = OrderedDict()
 
     @property
@@ -127,13 +129,20 @@ class Exchanger:
     # --- as responder ---
 
     def on_offer(self, peer_id: PeerId, offer: Offer, now: float, rng: np.random.Generator) -> Answer | Decline:
-        """Answer an offer, or decline while another one is in flight."""
+        """Answer an offer, or decline while another one is in flight.
+
+        A peer has one exchange in doubt at most: whoever does not commit is answered again once it has said what became of
+        it, and does not keep others waiting meanwhile.
+        """
         _check(offer.tables)
         fresh = now - self._settings.exchange_deadline_s
         if offer.exchange_id in self._in_doubt:
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "an exchange id was used twice")
-        if len(self._in_doubt) >= MAX_IN_DOUBT or any(d.started_at > fresh for d in self._in_doubt.values()):
+        if any(d.peer_id == peer_id or d.started_at > fresh for d in self._in_doubt.values()):
             return Decline(offer.exchange_id, DeclineReason.BUSY)
+        if len(self._in_doubt) >= MAX_IN_DOUBT:
+            oldest = min(self._in_doubt.values(), key=lambda d: d.started_at)
+            self._given_up.append(self._settle(oldest, applied=False))
         sent = self._model.outgoing(rng)
         self._in_doubt[offer.exchange_id] = InDoubt(
             offer.exchange_id, peer_id, sent, offer.tables, offer.age_rounds, now
@@ -174,8 +183,8 @@ class Exchanger:
         return Outcome(peer_id, True, False, pending.started_at, "connection lost")
 
     def expire(self, now: float) -> list[Outcome]:
-        """Give up what has waited too long."""
-        outcomes = []
+        """Give up what has waited too long; returns that, and what had to make room since the last call."""
+        outcomes, self._given_up = self._given_up, []
         pending = self._initiated
         if pending is not None and now - pending.started_at >= self._settings.exchange_deadline_s:
             self._initiated = None
