@@ -18,6 +18,7 @@ from p2prec.config import PeerSettings
 from p2prec.errors import RemoteMisbehaviour, StoreError
 from p2prec.manifest import Manifest
 from p2prec.peer.book import AddressBook
+from p2prec.peer.double import DoubleWatch
 from p2prec.peer.events import (
     Action,
     BudgetSpent,
@@ -61,12 +62,15 @@ from p2prec.peer.messages import (
     is_host_literal,
     is_loopback,
 )
-from p2prec.peer.view import Link, View
+from p2prec.peer.view import Allowance, Link, View
 from p2prec.types import PeerId
 
 OFFERS_PER_ROUND = 4.0
 """Offers that one neighbour may send per round interval on average; an honest one sends about one over all its neighbours."""
 OFFER_BURST = 8.0
+MESSAGES_PER_ROUND = 16.0
+"""Messages of any kind that one neighbour may send per round interval on average; an honest one sends three or four."""
+MESSAGE_BURST = 64.0
 ROUND_JITTER = 0.1
 """Rounds start within this fraction of the interval of each other, so that a swarm does not beat in time."""
 OFFER_ATTEMPTS = 3
@@ -124,8 +128,6 @@ class Peer:
         self.exchanges = 0
         self.refusals: Counter[str] = Counter()
         """Refused messages by reason, from all neighbours."""
-        self.conflict_host: str | None = None
-        """Where the same identity was last met, while that stops this peer's exchanges."""
         self.budget_spent = False
         self._manifest = manifest
         self._ledger = ledger
@@ -144,8 +146,8 @@ class Peer:
         self._next_rotation = now + settings.rotate_every_s
         self._next_peers_request = now
         self._rounds_until_contribution = 0
-        self._conflict_until = float("-inf")
-        self._conflict_dial_after = float("-inf")
+        self._ledger_fails = False
+        self._double = DoubleWatch(settings)
         self._asked: set[PeerId] = set()
         """Neighbours that were made an offer in this round."""
         self._mixed = False
@@ -177,6 +179,11 @@ class Peer:
     def in_doubt(self) -> int:
         return self._exchanger.in_doubt
 
+    @property
+    def conflict_host(self) -> str | None:
+        """Where the same identity was last met, while that stops this peer's exchanges."""
+        return self._double.host
+
     def hello(self, session_nonce: bytes) -> Hello:
         """This peer's first message on a connection."""
         return Hello(
@@ -194,8 +201,7 @@ class Peer:
         """Discovery found a peer. `instance` is known from mDNS only."""
         if peer_id == self.peer_id:
             # Our own announcement, or our double's. Only a handshake tells: a record may outlive its daemon by minutes.
-            if instance not in (None, self.instance) and now >= self._conflict_dial_after:
-                self._conflict_dial_after = now + self._settings.conflict_s / 4
+            if instance != self.instance and self._double.may_look(now):
                 self._dial(host, port, peer_id)
             return
         if self.book.sight(peer_id, host, port, source, now):
@@ -214,8 +220,17 @@ class Peer:
             expected = self._dialling.pop((host, port), None)
             if expected not in (None, remote_id):
                 self.book.dial_failed(host, port, expected, now)  # somebody else lives at that address now
-        link = Link(number, remote_id, host, outbound, opened_at=now, last_heard=now)
-        link.offer_allowance, link.offer_allowance_at = OFFER_BURST, now
+        link = Link(
+            number,
+            remote_id,
+            host,
+            outbound,
+            opened_at=now,
+            last_heard=now,
+            offers=Allowance(OFFER_BURST, OFFERS_PER_ROUND / self._interval_s, now),
+            messages=Allowance(MESSAGE_BURST, 1.0 + MESSAGES_PER_ROUND / self._interval_s, now),
+            dialled_port=port if outbound else 0,
+        )
         self.view.links[number] = link
         self._send(link, self.hello(session_nonce))
         if self.book.is_banned(remote_id, now):
@@ -228,8 +243,9 @@ class Peer:
         link = self.view.links.get(number)
         if link is not None:
             if link.hello is None and link.outbound:
-                # TLS 1.3 tells a refused client only now: treat it like a failed dial, or it would be redialled at once.
-                self.book.hold_off(link.remote_id, now + self._settings.dial_retry_s)
+                # TLS 1.3 tells a refused client only now: this is a failed dial, with the same patience.
+                retry_s = self.book.dial_failed(link.host, link.dialled_port, link.remote_id, now)
+                self._events.append(DialFailed(link.host, link.dialled_port, reason, retry_s))
             self._forget(link, reason)
 
     def refused(self, number: int, error: RemoteMisbehaviour, now: float) -> None:
@@ -253,6 +269,8 @@ class Peer:
             return  # it crossed our goodbye
         link.last_heard, link.ping_sent_at = now, None
         try:
+            if not link.messages.take(now):
+                raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of messages")
             self._handle(link, message, now)
         except RemoteMisbehaviour as error:
             self.refused(number, error, now)
@@ -270,6 +288,7 @@ class Peer:
             self._next_tick = self._next_round = now + self._settings.tick_interval_s
             return
         if now >= self._next_tick:
+            self._excuse(now - self._next_tick)
             self._next_tick = now + self._settings.tick_interval_s
             self._look_after_links(now)
             self._look_after_view(now)
@@ -278,6 +297,15 @@ class Peer:
             # A peer that was late (suspended, overloaded) skips the rounds it missed instead of catching up with a burst.
             self._next_round = max(self._next_round + self._interval_s * jitter, now + self._interval_s / 2)
             self._begin_round(now)
+
+    def _excuse(self, late_s: float) -> None:
+        """Time in which this peer itself stood still (suspended, overloaded) counts against nobody's deadline."""
+        if late_s < self._settings.tick_interval_s:
+            return
+        for link in self.view.links.values():
+            link.opened_at += late_s
+            if link.ping_sent_at is not None:
+                link.ping_sent_at += late_s
 
     def _look_after_links(self, now: float) -> None:
         settings = self._settings
@@ -294,18 +322,21 @@ class Peer:
                 self._ping(link, now)
         for outcome in self._exchanger.expire(now):
             self._report(outcome, now)
-        if self.conflict_host is not None and now >= self._conflict_until:
-            self.conflict_host = None
+        if self._double.expire(now):
             self._events.append(IdentityConflictOver())
+        address = self._double.due(now)
+        if address is not None:
+            self._dial(*address, self.peer_id)
 
     def _look_after_view(self, now: float) -> None:
         settings, view = self._settings, self.view
         engaged = {*view.neighbours, *(p for p in self._dialling.values() if p)}
         engaged.update(link.remote_id for link in view.links.values())
         for static in self.book.static:
-            if static.dial_after <= now and (static.peer_id is None or static.peer_id not in engaged):
+            who = static.peer_id
+            if static.dial_after <= now and (who is None or (who not in engaged and self.book.may_dial(who, now))):
                 static.dial_after = now + settings.dial_retry_s
-                self._dial(static.host, static.port, static.peer_id)
+                self._dial(static.host, static.port, who)
         wanted = settings.target_neighbours - len(engaged)
         if wanted <= 0 and now >= self._next_rotation:
             self._rotate(now, engaged)
@@ -316,6 +347,7 @@ class Peer:
             self._next_peers_request = now + settings.peers_request_every_s
             link = view.random_neighbour(self._rng)
             if link is not None:
+                link.peers_requested = True
                 self._send(link, PeersRequest(PEERS_PER_REQUEST))
 
     def _rotate(self, now: float, engaged: set[PeerId]) -> None:
@@ -366,8 +398,11 @@ class Peer:
         try:
             number = self._ledger.record()
         except StoreError as error:
-            self._events.append(LedgerFailed(str(error)))
+            if not self._ledger_fails:
+                self._events.append(LedgerFailed(str(error)))
+            self._ledger_fails = True
             return
+        self._ledger_fails = False
         self._rounds_until_contribution = self._manifest.learning.contribute_every_rounds
         self.learner.contribute(self._rng)
         self._events.append(Contributed(number, self._ledger.epsilon_spent, self._manifest.privacy.delta))
@@ -407,14 +442,11 @@ class Peer:
                 self._send(link, Pong(token))
             case Pong():
                 if link.superseded:
-                    self._doubled_neighbour(link)
+                    self._doubled_neighbour(link, now)
             case PeersRequest(limit):
                 self._on_peers_request(link, limit, now)
-            case Peers(addresses):
-                for address in addresses:
-                    if is_loopback(address.host) and not is_loopback(link.host):
-                        continue  # its machine is not ours: dialling it would knock on our own services
-                    self.sighted(PeerId(address.peer_id), None, address.host, address.port, "exchange", now)
+            case Peers():
+                self._on_peers(link, message, now)
             case Offer():
                 self._on_offer(link, message, now)
             case Answer():
@@ -442,10 +474,12 @@ class Peer:
         if link.remote_id == self.peer_id:
             if hello.instance != self.instance:
                 self._met_double(link, now)
+            elif link.outbound:  # our own address, said to be somebody's
+                self.book.dial_failed(link.host, link.dialled_port, None, now)
             self._drop(link, CloseReason.DUPLICATE_CONNECTION)
             return
         if link.outbound:
-            self.book.met(link.remote_id, link.host, hello.listen_port, now)
+            self.book.met(link.remote_id, *link.listen_address, now)
         rival = self.view.neighbours.get(link.remote_id)
         if rival is None and len(self.view.neighbours) >= self._settings.max_neighbours:
             self._drop(link, CloseReason.TOO_MANY)
@@ -464,7 +498,7 @@ class Peer:
         if self.view.neighbours.get(link.remote_id) is not link:
             return
         if not link.outbound:
-            self.book.met(link.remote_id, link.host, hello.listen_port, now)
+            self.book.met(link.remote_id, *link.listen_address, now)
         if rival is None:
             self._events.append(NeighbourUp(link.remote_id, link.host, link.outbound, len(self.view.neighbours)))
         for question in self._exchanger.questions_for(link.remote_id):
@@ -472,20 +506,22 @@ class Peer:
 
     def _met_double(self, link: Link, now: float) -> None:
         """Our own identity answers elsewhere, proven by its key: stop exchanging, or two devices would spend one budget."""
-        if self.conflict_host is None:
+        if self._double.met(*link.listen_address, now):
             self._events.append(IdentityConflict(link.host, proven=True))
-        self.conflict_host = link.host
-        self._conflict_until = now + self._settings.conflict_s
 
-    def _doubled_neighbour(self, old: Link) -> None:
-        """A neighbour's identity is alive on two links with different instances: tell both."""
+    def _doubled_neighbour(self, old: Link, now: float) -> None:
+        """A neighbour's identity is alive on two links with different instances: tell each where the other is, to see itself."""
         current = self.view.neighbours.get(old.remote_id)
-        detail = "this identity also runs at {}: run 'p2prec identity renew' on one of the two machines"
-        if current is not None and current is not old:
-            self._drop(old, CloseReason.DUPLICATE_IDENTITY, detail.format(current.host))
-            self._drop(current, CloseReason.DUPLICATE_IDENTITY, detail.format(old.host))
-        else:
+        if current is None or current is old:
             old.superseded = False
+            return
+        for link, other in ((old, current), (current, old)):
+            host, port = other.listen_address
+            if port and is_host_literal(host):
+                self._send(link, Peers((PeerAddress(link.remote_id, host, port),)))
+            detail = f"this identity also runs at {host}: run 'p2prec identity renew' on one of the two machines"
+            self._drop(link, CloseReason.DUPLICATE_IDENTITY, detail)
+        self.book.hold_off(old.remote_id, now + self._settings.conflict_s)
 
     def _on_close(self, link: Link, close: Close, now: float) -> None:
         settings = self._settings
@@ -498,7 +534,11 @@ class Peer:
             CloseReason.ROTATED: settings.rotate_every_s,
         }[close.reason]
         self.book.hold_off(link.remote_id, now + hold_off_s)
-        if close.reason is CloseReason.DUPLICATE_IDENTITY and link.remote_id != self.peer_id:
+        if (
+            close.reason is CloseReason.DUPLICATE_IDENTITY
+            and link.remote_id != self.peer_id
+            and self._double.heard(now)
+        ):
             self._events.append(IdentityConflict(close.detail, proven=False))
         self._forget(link, close.reason.name.lower().replace("_", " "))
         self._actions.append(Disconnect(link.number))
@@ -507,12 +547,8 @@ class Peer:
         if self.conflict_host is not None:
             self._send(link, Decline(offer.exchange_id, DeclineReason.QUARANTINED))
             return
-        refill = OFFERS_PER_ROUND * (now - link.offer_allowance_at) / self._interval_s
-        link.offer_allowance = min(OFFER_BURST, link.offer_allowance + refill)
-        link.offer_allowance_at = now
-        if link.offer_allowance < 1.0:
+        if not link.offers.take(now):
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of offers")
-        link.offer_allowance -= 1.0
         self._send(link, self._exchanger.on_offer(link.remote_id, offer, now, self._rng))
 
     def _on_peers_request(self, link: Link, limit: int, now: float) -> None:
@@ -526,6 +562,16 @@ class Peer:
         ]
         chosen = self._rng.permutation(len(addresses))[:limit]
         self._send(link, Peers(tuple(addresses[i] for i in chosen)))
+
+    def _on_peers(self, link: Link, peers: Peers, now: float) -> None:
+        about_us = all(address.peer_id == self.peer_id for address in peers.addresses)  # a double was seen there
+        if not link.peers_requested and not about_us:
+            raise RemoteMisbehaviour(Refusal.UNEXPECTED, "addresses that nobody asked for")
+        link.peers_requested = link.peers_requested and about_us
+        for address in peers.addresses:
+            if is_loopback(address.host) and not is_loopback(link.host):
+                continue  # its machine is not ours: dialling it would knock on our own services
+            self.sighted(PeerId(address.peer_id), None, address.host, address.port, "exchange", now)
 
     # --- small parts ---
 

@@ -11,6 +11,29 @@ from p2prec.types import PeerId
 
 
 @dataclass(slots=True)
+class Allowance:
+    """A token bucket: `burst` at once, and `per_second` on average."""
+
+    burst: float
+    per_second: float
+    at: float
+    """When `left` was right."""
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = self.burst
+
+    def take(self, now: float) -> bool:
+        """Use one up. Returns False when there is none."""
+        self.left = min(self.burst, self.left + self.per_second * (now - self.at))
+        self.at = now
+        if self.left < 1.0:
+            return False
+        self.left -= 1.0
+        return True
+
+
+@dataclass(slots=True)
 class Link:
     """One connection, from the handshake of the transport to its end."""
 
@@ -22,6 +45,12 @@ class Link:
     outbound: bool
     opened_at: float
     last_heard: float
+    offers: Allowance
+    """Against floods of offers, each of which costs an answer of a few hundred kilobytes."""
+    messages: Allowance
+    """Against floods of anything else."""
+    dialled_port: int = 0
+    """Where this peer dialled; may differ from what the other side says of itself (a forwarded port). 0: it dialled us."""
     hello: Hello | None = None
     """None until the other side's HELLO: not a neighbour before."""
     ping_sent_at: float | None = None
@@ -29,10 +58,14 @@ class Link:
     """A newer instance of the same identity has connected; this link lives only if it answers, which proves two machines."""
     refusals: int = 0
     exchanges: int = 0
-    offer_allowance: float = 0.0
-    """Token bucket against floods of offers."""
-    offer_allowance_at: float = 0.0
     peers_served_at: float = float("-inf")
+    peers_requested: bool = False
+    """Whether an answer to PeersRequest is due."""
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Where the other side accepts connections, as far as is known here; port 0: nowhere."""
+        return self.host, self.dialled_port or (self.hello.listen_port if self.hello else 0)
 
     def dialler(self, own_id: PeerId) -> PeerId:
         return own_id if self.outbound else self.remote_id

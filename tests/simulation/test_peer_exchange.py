@@ -31,5 +31,6 @@ def test_loopback_is_heard_from_loopback_only(
     world.run(5)
     listener = next(iter(world.peers.values())).peer
     (link,) = listener.neighbours
+    link.peers_requested = True
     listener.received(link.number, Peers((PeerAddress(STRANGER, address, 4001),)), world.clock.now)
     assert (STRANGER in listener.book.peers) is taken

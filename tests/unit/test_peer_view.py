@@ -7,14 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from p2prec.peer.view import Link, View
+from p2prec.peer.view import Allowance, Link, View
 from p2prec.types import PeerId
 
+FREE = Allowance(1e9, 0.0, 0.0)
 SMALL, LARGE = PeerId("a"), PeerId("b")
 
 
 def link(number: int, remote: PeerId, *, outbound: bool) -> Link:
-    return Link(number, remote, "10.0.0.1", outbound, opened_at=0.0, last_heard=0.0)
+    return Link(number, remote, "10.0.0.1", outbound, opened_at=0.0, last_heard=0.0, offers=FREE, messages=FREE)
 
 
 def test_first_link_is_admitted_and_removed_once() -> None:
