@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from p2prec.config import DaemonSettings
@@ -14,7 +14,7 @@ from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.peer.events import Dial, Disconnect, Event
 from p2prec.transport.base import Connection, Transport
 from p2prec.types import PeerId
-from p2prec.wire.endpoint import Endpoint, SendFrame
+from p2prec.wire.endpoint import Endpoint, FrameAction, SendFrame
 
 logger = logging.getLogger("p2prec")
 
@@ -44,6 +44,8 @@ class Pump:
         self.endpoint = endpoint
         self.bytes_in = 0
         self.bytes_out = 0
+        self.internal_errors = 0
+        """Bugs met so far: each is logged and costs at most one connection or one tick, never the daemon."""
         self._transport = transport
         self._settings = settings
         self._on_event = on_event
@@ -73,14 +75,23 @@ class Pump:
     async def run(self) -> None:
         """Tick until stopped."""
         while not self._stop.is_set():
-            self.endpoint.peer.tick(self.now)
-            self.carry_out()
-            wait_s = max(0.0, self.endpoint.peer.next_deadline() - self.now)
+            wait_s = self._tick()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait_s)
         await self._shut_down()
 
+    def _tick(self) -> float:
+        """Returns the seconds until the next one."""
+        try:
+            self.endpoint.peer.tick(self.now)
+            self.carry_out()
+            return max(0.0, self.endpoint.peer.next_deadline() - self.now)
+        except Exception:
+            self._internal_error("while looking after the neighbours")
+            return self._settings.peer.tick_interval_s
+
     def stop(self) -> None:
+        """End `run`; safe to call from a signal handler of the loop, and twice."""
         self._stop.set()
 
     async def accept(self, connection: Connection) -> None:
@@ -93,7 +104,7 @@ class Pump:
 
     def carry_out(self) -> None:
         """Do what the core asks for, in order. Call after every input."""
-        for action in self.endpoint.take_actions():
+        for action in self._take_actions():
             match action:
                 case SendFrame(number, frame):
                     self._enqueue(number, frame)
@@ -102,7 +113,17 @@ class Pump:
                 case Dial(host, port, _):
                     self._spawn(self._dial(host, port))
         for event in self.endpoint.take_events():
-            self._on_event(event)
+            try:
+                self._on_event(event)
+            except Exception:
+                self._internal_error(f"reporting {type(event).__name__}")
+
+    def _take_actions(self) -> list[FrameAction]:
+        while True:
+            try:
+                return self.endpoint.take_actions()
+            except ValueError:
+                self._internal_error("with a message to send")
 
     def _enqueue(self, number: int, frame: bytes | None) -> None:
         link = self._links.get(number)
@@ -117,7 +138,9 @@ class Pump:
     async def _dial(self, host: str, port: int) -> None:
         try:
             connection = await self._transport.dial(host, port, deadline_s=self._settings.dial_deadline_s)
-        except TransportFailure as error:
+        except Exception as error:
+            if not isinstance(error, TransportFailure):
+                self._internal_error(f"dialling {host}:{port}")
             self.endpoint.peer.dial_failed(host, port, str(error), self.now)
             self.carry_out()
             return
@@ -142,10 +165,11 @@ class Pump:
             await self._read(link)
         except TransportFailure as error:
             reason = str(error)
+        except Exception:
+            reason = "internal error"
+            self._internal_error(f"serving {host}")
         finally:
-            self.endpoint.closed(link.number, reason, self.now)
-            self.carry_out()
-            await self._finish(link, writer)
+            await self._part(link, writer, reason)
 
     async def _read(self, link: _Link) -> None:
         peer = self._settings.peer
@@ -169,26 +193,32 @@ class Pump:
         finally:
             await link.connection.close()
 
-    async def _finish(self, link: _Link, writer: asyncio.Task[None]) -> None:
-        """Let the goodbye leave, then forget the link."""
-        self._enqueue(link.number, None)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(writer, self._settings.stop_deadline_s)
-        await link.connection.close()
-        self.bytes_in += link.connection.bytes_in
-        self.bytes_out += link.connection.bytes_out
-        self._links.pop(link.number, None)
+    async def _part(self, link: _Link, writer: asyncio.Task[None], reason: str) -> None:
+        """Tell the core, let the goodbye leave, and forget the link, whatever else goes wrong."""
+        try:
+            self.endpoint.closed(link.number, reason, self.now)
+            self.carry_out()
+            self._enqueue(link.number, None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(writer, self._settings.stop_deadline_s)
+        except Exception:
+            self._internal_error("parting from a neighbour")
+        finally:
+            writer.cancel()
+            self._links.pop(link.number, None)
+            self.bytes_in += link.connection.bytes_in
+            self.bytes_out += link.connection.bytes_out
+            await link.connection.close()
 
-    def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _internal_error(self, when: str) -> None:
+        """A bug must show, and must not take the daemon down. Call from an `except` block."""
+        self.internal_errors += 1
+        logger.exception("internal error %s; please report it", when)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            # A bug in serving one neighbour must show, and must not take the daemon down.
-            logger.error("internal error while serving a connection", exc_info=task.exception())
+        task.add_done_callback(self._tasks.discard)
 
     async def _shut_down(self) -> None:
         self.endpoint.peer.leave(self.now)

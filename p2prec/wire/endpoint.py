@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,7 +10,7 @@ from typing import TypeAlias
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
 from p2prec.model.quantize import TableShapes
-from p2prec.peer.events import Dial, Disconnect, Event, Send
+from p2prec.peer.events import Action, Dial, Disconnect, Event, Send
 from p2prec.peer.peer import Peer
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.session import Session
@@ -43,6 +44,8 @@ class Endpoint:
         self._shapes = shapes
         self._random_bytes = random_bytes
         self._sessions: dict[int, Session] = {}
+        self._pending: deque[Action] = deque()
+        self._ready: list[FrameAction] = []
 
     def opened(self, link: int, remote_id: PeerId, host: str, *, outbound: bool, port: int, now: float) -> None:
         """A connection exists and the transport has proven who is at its other end."""
@@ -77,19 +80,25 @@ class Endpoint:
             self.peer.closed(link, reason, now)
 
     def take_actions(self) -> list[FrameAction]:
-        """What to do, in order. Messages are signed here, so their sequence is the order of sending."""
-        actions: list[FrameAction] = []
-        for action in self.peer.take_actions():
+        """What to do, in order. Messages are signed here, so their sequence is the order of sending.
+
+        Raises ValueError for a message that cannot be sent, which is a bug of the core. That message alone is lost: the next
+        call returns the other actions.
+        """
+        self._pending.extend(self.peer.take_actions())
+        while self._pending:
+            action = self._pending.popleft()
             match action:
                 case Send(link, message):
                     session = self._sessions.get(link)
                     if session is not None:
-                        actions.append(SendFrame(link, session.encode(message)))
+                        self._ready.append(SendFrame(link, session.encode(message)))
                 case Disconnect(link):
                     if self._sessions.pop(link, None) is not None:
-                        actions.append(action)
+                        self._ready.append(action)
                 case Dial():
-                    actions.append(action)
+                    self._ready.append(action)
+        actions, self._ready = self._ready, []
         return actions
 
     def take_events(self) -> list[Event]:
