@@ -107,7 +107,7 @@ class MdnsDiscovery:
         self._locals[local.name] = local
         for record, sighting in list(self._known.values()):
             if local.hears(record):
-                on_sighting(sighting)
+                _call(on_sighting, sighting)
         if self._responder is not None:
             task = asyncio.create_task(self._publish_later(self._responder, local))
             self._publishing.add(task)
@@ -138,15 +138,21 @@ class MdnsDiscovery:
         """Keep a responder on the addresses that are up, for as long as this object is open."""
         retry_s = RETRY_FIRST_S
         while True:
-            self._network = local_interfaces()
-            addresses = multicast_addresses(self._network, self._interfaces)
-            if await self._open(addresses):
-                retry_s = RETRY_FIRST_S
-                await self._watch(addresses)
+            try:
+                self._network = local_interfaces()
+                addresses = multicast_addresses(self._network, self._interfaces)
+                if await self._open(addresses):
+                    retry_s = RETRY_FIRST_S
+                    await self._watch(addresses)
+                    await self._drop_responder()
+                    continue
+            except Exception as error:
+                # Whatever it was, the peer goes on, with the neighbours that it has.
+                log.exception("discovery failed")
+                self._tell(Trouble(f"discovery failed: {error!r}", "it is tried again; please report the log"))
                 await self._drop_responder()
-            else:
-                await asyncio.sleep(retry_s)
-                retry_s = min(2 * retry_s, RETRY_MAX_S)
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, RETRY_MAX_S)
 
     async def _open(self, addresses: tuple[str, ...]) -> bool:
         """Bind and announce on `addresses`; False, with the trouble told, when that cannot be done."""
@@ -214,7 +220,7 @@ class MdnsDiscovery:
             return
         for local in list(self._locals.values()):
             if local.hears(record):
-                local.on_sighting(sighting)
+                _call(local.on_sighting, sighting)
 
     def _lost(self, name: str) -> None:
         known = self._known.pop(name, None)
@@ -223,16 +229,16 @@ class MdnsDiscovery:
         record, sighting = known
         for local in list(self._locals.values()):
             if local.hears(record):
-                local.on_gone(sighting)
+                _call(local.on_gone, sighting)
 
     def _tell(self, trouble: Trouble | None) -> None:
         if trouble == self._trouble:
             return
         self._trouble = trouble
-        if trouble is not None:
-            log.warning("%s; %s", trouble.message, trouble.remedy)
         if self._on_trouble is not None:
             self._on_trouble(trouble)
+        elif trouble is not None:
+            log.warning("%s; %s", trouble.message, trouble.remedy)
 
 
 class _Responder:
@@ -316,3 +322,11 @@ class _Responder:
 
 def _full_name(announcement: Announcement) -> str:
     return f"{service_label(announcement.peer_id, announcement.instance)}.{SERVICE_TYPE}"
+
+
+def _call(callback: Callable[[Sighting], None], sighting: Sighting) -> None:
+    try:
+        callback(sighting)
+    except Exception:
+        # One peer's failure is not its neighbours'; and this may run inside asyncio's datagram callback.
+        log.exception("a callback failed for the sighting of %s", sighting.peer_id)

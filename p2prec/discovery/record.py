@@ -59,6 +59,13 @@ def encode_txt(announcement: Announcement) -> dict[str, str]:
         raise UsageError(f"cannot announce {announcement.peer_id!r}: not a peer id")
     if len(announcement.instance) != INSTANCE_BYTES or not 1 <= announcement.port <= 65535:
         raise UsageError("cannot announce a peer without a 16-byte instance and a port of 1 to 65535")
+    try:
+        ip_address(announcement.host)
+    except ValueError:
+        raise UsageError(
+            f"cannot announce a peer that listens on {announcement.host!r}",
+            remedy="listen on an IP address (0.0.0.0 for all of them), or do without discovery: --no-mdns",
+        ) from None
     return {
         "v": RECORD_VERSION,
         "s": swarm_label(announcement.swarm_id),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -20,8 +21,9 @@ from p2prec.discovery.record import SERVICE_TYPE, service_label
 from p2prec.types import PeerId, SwarmId
 
 DEADLINE_S = 20.0
-SWARM = SwarmId(b"\x01" * 32)
-OTHER_SWARM = SwarmId(b"\x02" * 32)
+# Drawn anew: two runs of these tests on one machine must not meet.
+SWARM = SwarmId(os.urandom(32))
+OTHER_SWARM = SwarmId(os.urandom(32))
 
 
 def _multicast_on_loopback() -> bool:
@@ -267,6 +269,44 @@ def test_a_changed_address_is_announced_anew(monkeypatch: pytest.MonkeyPatch) ->
                 assert not ear.gone
         finally:
             await moving.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_unforeseen_error_is_told_and_discovery_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([RuntimeError("unforeseen")])
+
+    def local_interfaces() -> tuple[IPv4Interface, ...]:
+        for error in answers:
+            raise error
+        return (IPv4Interface("127.0.0.1/8"),)
+
+    monkeypatch.setattr(mdns, "local_interfaces", local_interfaces)
+    monkeypatch.setattr(mdns, "RETRY_FIRST_S", 0.02)
+
+    async def scenario() -> None:
+        told: asyncio.Queue[Trouble | None] = asyncio.Queue()
+        async with discovery(on_trouble=told.put_nowait) as where:
+            [ear, _] = announce(where, [announcement(1), announcement(2)])
+            trouble = await asyncio.wait_for(told.get(), DEADLINE_S)
+            assert trouble is not None
+            assert "unforeseen" in trouble.message
+            await ear.until(lambda: ear.ports() == {4002})
+
+    asyncio.run(scenario())
+
+
+def test_a_callback_that_raises_does_not_deafen_the_others() -> None:
+    async def scenario() -> None:
+        def fail(_: Sighting) -> None:
+            raise RuntimeError("the callback is broken")
+
+        async with discovery() as where:
+            where.announce(announcement(1), fail, fail)
+            [ear] = announce(where, [announcement(2)])
+            await ear.until(lambda: 4001 in ear.ports())
+            announce(where, [announcement(3)])
+            await ear.until(lambda: 4003 in ear.ports())
 
     asyncio.run(scenario())
 

@@ -98,7 +98,9 @@ def test_only_so_many_addresses_are_looked_at() -> None:
     assert len(record.addresses) == MAX_ADDRESSES
 
 
-@pytest.mark.parametrize("changes", [{"peer_id": "me"}, {"instance": b"short"}, {"port": 0}, {"port": 65536}])
+@pytest.mark.parametrize(
+    "changes", [{"peer_id": "me"}, {"instance": b"short"}, {"port": 0}, {"port": 65536}, {"host": "localhost"}]
+)
 def test_what_could_not_be_read_back_is_not_announced(changes: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="cannot announce"):
         encode_txt(announcement(**changes))
