@@ -63,7 +63,7 @@ class LiveAnswers:
             connections_refused=totals["connections_refused"],
             quality=NO_QUALITY if daemon.quality is None else asdict(daemon.quality),
             rss_bytes=rss_bytes(),
-            warnings=list(daemon.warnings.values()),
+            warnings=daemon.current_warnings(),
         )
 
     def peers(self) -> dict[str, Any]:

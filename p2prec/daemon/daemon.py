@@ -30,7 +30,7 @@ from p2prec.errors import StoreError, UsageError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
 from p2prec.model.quantize import table_shapes
-from p2prec.peer.events import Event, IdentityConflict, IdentityConflictOver
+from p2prec.peer.events import Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
 from p2prec.peer.quality import Quality, alone_scores, measure
@@ -85,9 +85,9 @@ class Daemon:
         self.history = History(
             self.store, self.manifest, self.catalogue, settings.holdout_fraction, settings.holdout_secret
         )
+        self.quality: Quality | None = None
         self._load_interactions()
         self.ledger = StoreLedger(self.store, self.manifest)
-        self.quality: Quality | None = None
         self.version = 0
         """Grows with every round and every change of the history: answers computed for one version may be kept."""
         self.warnings: dict[str, str] = {}
@@ -97,6 +97,8 @@ class Daemon:
         self.connections_refused = 0
         """Inbound connections that never became a link: strangers, and those beyond the transport's limits."""
         self._saved: dict[str, int] = {}
+        self._saved_model_of: tuple[int, int, int] | None = None
+        """Rounds, exchanges and age behind the last snapshot: an unchanged model is not written again."""
         self._on_event = on_event
         self._transport = transport
         self._discovery = discovery
@@ -135,13 +137,15 @@ class Daemon:
         )
         for host, port in self.settings.static_peers:
             self.peer.book.add_static(host, port)
+        monotonic_offset = self.pump.now - time.time()
         for known in self.store.load_peers():
-            self.pump.sighted(known.peer_id, None, known.host, known.port, "store")
+            last_seen = min(self.pump.now, known.last_seen + monotonic_offset)
+            self.peer.book.sight(known.peer_id, known.host, known.port, "store", last_seen)
         self._announce()
         chores = [
-            asyncio.create_task(self._every(HISTORY_POLL_S, self._follow_history)),
-            asyncio.create_task(self._every(self.settings.quality_every_s, self.measure_quality)),
-            asyncio.create_task(self._every(self.settings.snapshot_every_s, self.save)),
+            asyncio.create_task(self._every(HISTORY_POLL_S, "history", self._follow_history)),
+            asyncio.create_task(self._every(self.settings.quality_every_s, "quality", self.measure_quality)),
+            asyncio.create_task(self._every(self.settings.snapshot_every_s, "store", self.save)),
         ]
         try:
             await self.pump.run()
@@ -149,11 +153,11 @@ class Daemon:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            self.save()
+            logger.info("stopped after %d rounds; everything is saved", self.peer.rounds)
             if self._discovery is not None and self._announcement is not None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._discovery.withdraw(self._announcement), 1.0)
-            self.save()
-            logger.info("stopped after %d rounds; everything is saved", self.peer.rounds)
 
     def stop(self) -> None:
         """End `run` cleanly: say goodbye, save."""
@@ -207,21 +211,39 @@ class Daemon:
                 )
             case IdentityConflictOver():
                 self.warnings.pop("identity", None)
+            case LedgerFailed(reason):
+                self.warnings["ledger"] = f"nothing is contributed: the privacy ledger cannot be written ({reason})"
+            case Contributed():
+                self.warnings.pop("ledger", None)
             case _:
                 pass
         self._on_event(event)
 
-    async def _every(self, interval_s: float, chore: Callable[[], None]) -> None:
+    async def _every(self, interval_s: float, name: str, chore: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(interval_s)
-            try:
-                chore()
-            except StoreError as error:
-                # The disk may recover; the daemon goes on, and says so in `status` until it does.
-                self.warnings["store"] = str(error)
+            self._attempt(name, chore)
+
+    def _attempt(self, name: str, chore: Callable[[], None]) -> None:
+        """The disk may recover, and a bug must not end a chore for ever: the daemon goes on, and `status` says what is wrong."""
+        try:
+            chore()
+        except StoreError as error:
+            if self.warnings.get(name) != str(error):
                 logger.error("%s", error)
-            else:
-                self.warnings.pop("store", None)
+            self.warnings[name] = str(error)
+        except Exception as error:
+            logger.exception("internal error (%s); please report it", name)
+            self.warnings[name] = f"internal error ({name}: {type(error).__name__}); the log has the details"
+        else:
+            if self.warnings.pop(name, None) is not None:
+                logger.info("%s: works again", name)
+
+    def current_warnings(self) -> list[str]:
+        """What is wrong at present, and bugs met since the start."""
+        bugs = self.pump.internal_errors
+        found = [f"{bugs} internal errors since the start; the log has the details"] if bugs else []
+        return [*self.warnings.values(), *found]
 
     # --- the owner's side ---
 
@@ -237,6 +259,8 @@ class Daemon:
         training = self.history.training
         self.learner.set_interactions(training.items, training.values)
         self._alone = None
+        if not self.history.test_items.size:
+            self.quality = None  # it was measured on what has been forgotten since
 
     def measure_quality(self) -> None:
         """Measure on the held-out part, if anything has changed since the last time."""
@@ -285,13 +309,18 @@ class Daemon:
 
     def save(self) -> None:
         """Write model, counters and known peers. Raises StoreError."""
-        self.store.save_model(to_stored(self.learner.state, self.manifest.swarm_id))
+        behind = (self.peer.rounds, self.peer.exchanges, self.learner.age)
+        if behind != self._saved_model_of:
+            self.store.save_model(to_stored(self.learner.state, self.manifest.swarm_id))
+            self._saved_model_of = behind
         totals = self.totals()
         self.store.add_counters({name: n - self._saved.get(name, 0) for name, n in totals.items()})
         self._saved = totals
         self.store.save_peers(self._known_peers())
         if self.quality is not None:
             self.store.set_meta(QUALITY_META, json.dumps(asdict(self.quality)))
+        elif not self.history.test_items.size:
+            self.store.set_meta(QUALITY_META, "")
 
     def _known_peers(self) -> list[KnownPeer]:
         offset = time.time() - self.pump.now

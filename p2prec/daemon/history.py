@@ -48,8 +48,9 @@ class History:
         version = self._store.data_version()
         if version == self._data_version:
             return False
-        self._data_version = version
-        return self._reload()
+        changed = self._reload()
+        self._data_version = version  # not before: what could not be read is read the next time
+        return changed
 
     def _reload(self) -> bool:
         revision = self._store.interactions_revision()

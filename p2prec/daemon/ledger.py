@@ -27,6 +27,8 @@ class StoreLedger:
         self._swarm_id = manifest.swarm_id
         self._budget = budget_of(manifest)
         self._contributions = store.ledger_contributions(manifest.swarm_id)
+        self._in_doubt = False
+        """Whether the last row may be on disk although writing it failed."""
 
     @property
     def contributions(self) -> int:
@@ -41,8 +43,12 @@ class StoreLedger:
         return self._budget.allows(self._contributions)
 
     def record(self) -> int:
-        """Raises StoreError, and then nothing was spent and nothing may be sent."""
+        """Raises StoreError; then nothing may be sent, though the row may turn out to be there (it counts as spent)."""
+        if self._in_doubt:
+            self._contributions = max(self._contributions, self._store.ledger_contributions(self._swarm_id))
+        self._in_doubt = True
         entry = self._budget.entry(self._contributions, self._swarm_id, time.time())
         self._store.append_ledger(entry)
+        self._in_doubt = False
         self._contributions = entry.contribution
         return entry.contribution
