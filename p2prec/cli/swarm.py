@@ -45,6 +45,16 @@ p2prec swarm show films.toml --json
 p2prec swarm show --items | grep -i matrix
 """
 _N_BAD_ROWS_SHOWN = 5
+_EXPLICIT = {
+    "objective": "explicit",
+    "n_factors": 8,
+    "momentum": 0.9,
+    "learning_rate": 0.4,
+    "reg": 5.0,
+    "user_reg": 5.0,
+}
+"""Ratings need fewer factors and far more regularization than events. With 300 of MovieLens-100K's people and its 1,000 most
+rated titles: RMSE .9604 after 150 rounds (a person's own mean: 1.03; `user_reg` .1 and `reg` 15: .997 after 60)."""
 
 
 class Objective(StrEnum):
@@ -273,8 +283,7 @@ def _learning(
 
     fields: dict[str, Any] = {"round_interval_s": round_interval_s, "contribute_every_rounds": contribute_every_rounds}
     if objective is Objective.EXPLICIT:
-        # What worked on MovieLens-100K (docs/algorithm.md): ratings need fewer factors and far more regularization.
-        fields |= {"objective": "explicit", "n_factors": 8, "momentum": 0.9, "learning_rate": 0.4, "reg": 15.0}
+        fields |= _EXPLICIT
     if n_factors is not None:
         fields["n_factors"] = n_factors
     return LearningParameters(**fields)

@@ -303,6 +303,8 @@ def test_log_refuses_what_it_cannot_store(joined: Run, tmp_path: Path, arguments
 def test_a_swarm_of_ratings_wants_a_rating(p2prec: Run) -> None:
     p2prec("swarm", "create", "r", "--catalogue", "films.csv", "--objective", "explicit")
     p2prec("swarm", "join", "r.toml")
+    learning = manifests.load(Path("r.toml")).learning
+    assert (learning.objective, learning.n_factors, learning.user_reg) == ("explicit", 8, 5.0)
     done = p2prec("log", "1")
     assert (done.code, "--rating R" in done.err) == (2, True)
     assert p2prec("log", "1", "--rating", "3").code == 0
