@@ -65,17 +65,20 @@ def test_the_identity_is_made_once_and_private(state: StateDirectory) -> None:
     assert [file.name for file in state.path.iterdir()] == ["identity.key"]
 
 
-def _send_peer_id(path: Path, start: multiprocessing.synchronize.Barrier, pipe: int) -> None:
-    start.wait(30)
+def _send_peer_id(path: Path, start: tuple[int, int], pipe: int) -> None:
+    os.close(start[1])
+    os.read(start[0], 1)  # returns when the last one who could write has closed the other end
     os.write(pipe, StateDirectory.open(path).identity().peer_id.encode())
 
 
 def test_processes_that_make_an_identity_at_once_get_the_same_one(state: StateDirectory) -> None:
     context = multiprocessing.get_context("fork")
-    start, (reader, writer) = context.Barrier(4), os.pipe()
+    start, (reader, writer) = os.pipe(), os.pipe()
     processes = [context.Process(target=_send_peer_id, args=(state.path, start, writer)) for _ in range(4)]
     for process in processes:
         process.start()
+    for end in start:
+        os.close(end)
     for process in processes:
         process.join(60)
     os.close(writer)
@@ -229,6 +232,8 @@ def test_one_daemon_at_a_time_and_a_killed_one_lets_go(state: StateDirectory) ->
     holder = multiprocessing.get_context("fork").Process(target=_hold, args=(state.path, writer))
     holder.start()
     os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
     assert state.daemon_pid() == holder.pid
     with pytest.raises(StateError, match=f"process {holder.pid}"):
         state.lock()

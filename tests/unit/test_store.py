@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -353,7 +354,8 @@ def test_the_file_is_its_owner_s_alone_and_durable_by_configuration(store: Store
     pragma = store._database.pragma
     assert pragma("synchronous") == 2  # FULL
     assert pragma("secure_delete") == 1
-    assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 @pytest.mark.parametrize(
