@@ -167,13 +167,13 @@ class Device:
         return found
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """`p2prec ARGUMENTS --state ...` in a process of its own."""
+        """`p2prec ARGUMENTS` about this device, in a process of its own."""
         return subprocess.run(
-            [sys.executable, "-m", "p2prec", *arguments, "--state", str(self.path)],
+            [sys.executable, "-m", "p2prec", *arguments],
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,
-            env=self._environment,
+            env={**self._environment, "P2PREC_STATE": str(self.path)},
             check=False,
         )
 
