@@ -53,8 +53,9 @@ _EXPLICIT = {
     "reg": 5.0,
     "user_reg": 5.0,
 }
-"""Ratings need fewer factors and far more regularization than events. With 300 of MovieLens-100K's people and its 1,000 most
-rated titles: RMSE .9604 after 150 rounds (a person's own mean: 1.03; `user_reg` .1 and `reg` 15: .997 after 60)."""
+"""Ratings need fewer factors and far more regularization than events. RMSE on a random fifth after 60 rounds, with 300 of
+MovieLens-100K's people and its 1,000 most rated titles: .964, against .997 with `reg` 15 and `user_reg` .1. Chosen among
+ten settings by looking at that same fifth: where to start from, not where to stop."""
 
 
 class Objective(StrEnum):
