@@ -38,23 +38,28 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Latent factors d. More fit more taste, cost bytes in proportion, and need more people to learn."""
     round_interval_s: Annotated[float, Meta(ge=0.05, le=86400)] = 10.0
     """Seconds between a peer's rounds. Shorter learns sooner, and costs traffic and CPU in proportion."""
-    contribute_every_rounds: Annotated[int, Meta(ge=1, le=10000)] = 1
+    contribute_every_rounds: Annotated[int, Meta(ge=1, le=10000)] = 3
     """Rounds between a peer's own contributions. Privacy is spent per contribution; mixing in between is free."""
-    momentum: Fraction = 0.8
+    momentum: Fraction = 0.7
     """beta: the share of an accumulator that a new contribution leaves standing."""
-    learning_rate: PositiveFloat = 0.5
-    learning_rate_decay_rounds: PositiveFloat = 100.0
+    learning_rate: PositiveFloat = 1.0
+    learning_rate_decay_rounds: PositiveFloat = 20.0
     """The step size falls as 1 / (1 + age / decay), age in rounds, down to `learning_rate_floor` of itself."""
-    learning_rate_floor: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    reg: NonNegativeFloat = 0.003
-    """L2 weight of an item row per unit of its evidence (implicit), in ratings (explicit)."""
-    alpha0: NonNegativeFloat = 0.1
+    learning_rate_floor: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    """Larger follows new tastes sooner; smaller averages more noise away."""
+    reg: NonNegativeFloat = 0.2
+    """L2 weight of an item row: per contribution that touches it (implicit), in ratings (explicit)."""
+    user_reg: PositiveFloat = 0.005
+    """L2 weight of a user factor: per item of the history, unobserved ones counted alpha0 (implicit), in ratings
+    (explicit). The product with `reg` decides how much is shrunk, their ratio only how large user factors are next to
+    item factors: large ones make gradients that stand out of the noise."""
+    alpha0: NonNegativeFloat = 0.25
     """Implicit only: weight of an unobserved pair (iALS: Rendle et al. 2021, eq. 4)."""
+    damping: PositiveFloat = 0.5
+    """Implicit only: added to the curvature that a step divides by. Larger forgives more noise, and learns later."""
     evidence_floor: NonNegativeFloat = 3.0
     """Explicit only: ratings added to an item's evidence before dividing by it; damps rare items."""
-    user_reg: PositiveFloat = 0.1
-    """L2 weight of the user side's closed-form solve."""
-    init_scale: PositiveFloat = 0.1
+    init_scale: PositiveFloat = 0.05
     """Standard deviation of the common initial item factors."""
 
 
@@ -63,7 +68,7 @@ class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     clip_norm: PositiveFloat = 3.0
     """C: the largest L2 norm of one contribution to the item rows (s_u, w_u)."""
-    gram_clip_norm: PositiveFloat = 1.0
+    gram_clip_norm: PositiveFloat = 5.0
     """The largest Frobenius norm of one contribution p p' (implicit only)."""
     noise_multiplier: NonNegativeFloat = 0.0
     """Standard deviation of the Gaussian noise on a contribution, as a multiple of the clip norms."""

@@ -11,6 +11,11 @@ from p2prec.model.state import ModelState, n_gram_factors
 from p2prec.model.user import item_rows
 from p2prec.types import FloatArray, IndexArray
 
+EVIDENCE_WEIGHT = np.float32(0.25)
+"""What a touched row counts in `evidence`. Gradient and evidence share one clip norm, and the evidence of a long
+history would eat most of it at weight 1; being about the same in every contribution, it also stands more noise than
+the gradient does."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contribution:
@@ -19,7 +24,7 @@ class Contribution:
     gradient: FloatArray
     """s_u: (..., n_items, n_columns) float32, non-zero on the touched rows only until noise is added."""
     evidence: FloatArray
-    """w_u: (..., n_items) float32, 1 on the touched rows."""
+    """w_u: (..., n_items) float32, EVIDENCE_WEIGHT on the touched rows."""
     gram: FloatArray
     """p p': (..., n_factors, n_factors) float32; (..., 0, 0) for explicit feedback."""
 
@@ -53,7 +58,7 @@ def contribution(
     touched = np.nonzero(weights > 0)
     rows_at = (*touched[:-1], items[touched])
     gradient[rows_at] = steps[touched]
-    evidence[rows_at] = weights[touched]
+    evidence[rows_at] = EVIDENCE_WEIGHT * weights[touched]
     if n_gram_factors(parameters):
         gram = user_factor[..., :, None] * user_factor[..., None, :]
     else:
@@ -71,6 +76,15 @@ def sample_items(weights: FloatArray, limit: int, rng: np.random.Generator) -> F
     order = np.where(weights > 0, rng.random(weights.shape), 2.0)
     cut = np.partition(order, limit - 1, axis=-1)[..., limit - 1 : limit]
     return np.where(order <= cut, weights, np.float32(0))
+
+
+def touched_share(state: ModelState) -> FloatArray:
+    """(..., n_items) the share of the swarm's contributions that touch each item, as far as this peer knows; >= 0.
+
+    Clipping and noise blur it. Its order is the swarm's popularity.
+    """
+    share: FloatArray = np.maximum(state.evidence, 0).astype(np.float32, copy=False)
+    return share / EVIDENCE_WEIGHT
 
 
 def absorb(parameters: LearningParameters, state: ModelState, own: Contribution) -> None:

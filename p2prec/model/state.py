@@ -35,7 +35,7 @@ class ModelState:
     gradient: FloatArray
     """S: (..., n_items, n_columns) float32, the swarm's mean descent direction of each item row."""
     evidence: FloatArray
-    """W: (..., n_items) float32, the share of the swarm's contributions that touch the item."""
+    """W: (..., n_items) float32, how often the swarm's contributions touch the item (`contribution.touched_share`)."""
     gram: FloatArray
     """G: (..., n_factors, n_factors) float32, the swarm's mean of p p'; (..., 0, 0) for explicit feedback."""
     age: DoubleArray

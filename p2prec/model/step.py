@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2prec.manifest import LearningParameters
+from p2prec.model.contribution import touched_share
 from p2prec.model.schedule import learning_rate
 from p2prec.model.state import ModelState
 from p2prec.types import FloatArray
@@ -30,14 +31,14 @@ def _implicit_direction(parameters: LearningParameters, state: ModelState) -> Fl
     H_i has the same eigenvectors for all items, so one d x d decomposition a round serves all of them.
     """
     alpha0, reg = np.float32(parameters.alpha0), np.float32(parameters.reg)
-    weight: FloatArray = np.maximum(state.evidence, 0)[..., None] + alpha0
+    weight: FloatArray = touched_share(state)[..., None] + alpha0
     eigenvalues, vectors = np.linalg.eigh((state.gram + np.swapaxes(state.gram, -1, -2)) * np.float32(0.5))
     # Noise and rounding can make a small eigenvalue negative, where the curvature of a mean of p p' never is.
     curvature: FloatArray = np.maximum(eigenvalues, 0).astype(np.float32, copy=False)[..., None, :]
     gradient = state.gradient @ vectors
     factors = state.item_factors @ vectors
     direction = gradient - (alpha0 * curvature + reg * weight) * factors
-    direction /= weight * (curvature + reg)
+    direction /= weight * (curvature + np.float32(parameters.damping))
     result: FloatArray = direction @ np.swapaxes(vectors, -1, -2)
     return result
 
@@ -46,8 +47,8 @@ def _explicit_direction(
     parameters: LearningParameters, state: ModelState, swarm_size: float | np.ndarray
 ) -> FloatArray:
     """`(S_i - reg/n q_i) / (W_i + floor/n)`: the mean gradient of the item's raters, damped for rare items."""
-    size = np.maximum(np.asarray(swarm_size, np.float64), 1.0).astype(np.float32)[..., None, None]
-    weight = np.maximum(state.evidence, 0)[..., None] + np.float32(parameters.evidence_floor) / size
-    penalty = np.float32(parameters.reg) / size * state.item_factors
+    size: FloatArray = np.maximum(np.asarray(swarm_size, np.float64), 1.0).astype(np.float32)[..., None, None]
+    weight: FloatArray = touched_share(state)[..., None] + np.float32(parameters.evidence_floor) / size
+    penalty: FloatArray = np.float32(parameters.reg) / size * state.item_factors
     direction: FloatArray = (state.gradient - penalty) / weight
     return direction

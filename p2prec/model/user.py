@@ -103,13 +103,15 @@ def _normal_equations(
         rows = np.concatenate([rows[..., :d], np.ones_like(rows[..., :1])], axis=-1)
     weighted = np.swapaxes(rows * weights[..., None], -1, -2)
     system = weighted @ rows
-    ridge = np.full(rows.shape[-1], parameters.user_reg, np.float32)
+    observed = weights.sum(axis=-1, keepdims=True)
+    index = np.arange(d)
     if parameters.objective == "explicit":
-        ridge[-1] = _INTERCEPT_REG
+        system[..., index, index] += np.float32(parameters.user_reg)
+        system[..., d, d] += _INTERCEPT_REG
     else:
-        system = system + np.float32(parameters.alpha0) * (np.swapaxes(item_factors, -1, -2) @ item_factors)
-    index = np.arange(rows.shape[-1])
-    system[..., index, index] += ridge
+        alpha0 = np.float32(parameters.alpha0)
+        system += alpha0 * (np.swapaxes(item_factors, -1, -2) @ item_factors)
+        system[..., index, index] += np.float32(parameters.user_reg) * (observed + alpha0 * item_factors.shape[-2])
     return system, weighted
 
 

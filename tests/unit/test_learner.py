@@ -1,0 +1,199 @@
+"""One peer's learning: rounds, snapshots, interactions that change, and what is done before anything leaves."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from p2prec.errors import UsageError
+from p2prec.lab.swarm import LabSwarm, People, disjoint_batches
+from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.model.contribution import Contribution, touched_share
+from p2prec.peer.learner import Learner, privatize
+from p2prec.peer.quality import alone_scores, measure
+
+KEYS = [f"item-{i}" for i in range(60)]
+SEED = bytes(32)
+PARAMETERS = LearningParameters(n_factors=4, contribute_every_rounds=2)
+QUIET = PrivacyParameters(noise_multiplier=0.0)
+ONES = np.ones(6, np.float32)
+
+
+def _two_tastes(n_peers: int) -> list[np.ndarray]:
+    """Peers like items below 30 or from 30 on: the simplest thing there is to learn from others."""
+    rng = np.random.default_rng(5)
+    return [30 * (peer % 2) + rng.choice(30, 12, replace=False) for peer in range(n_peers)]
+
+
+def _swarm_of_learners(rounds: int, n_peers: int = 8) -> list[Learner]:
+    learners = [Learner(PARAMETERS, QUIET, KEYS, SEED) for _ in range(n_peers)]
+    rng = np.random.default_rng(1)
+    for learner, items in zip(learners, _two_tastes(n_peers), strict=True):
+        learner.set_interactions(items, np.ones(items.size, np.float32))
+    for _ in range(rounds):
+        for learner in learners:
+            learner.solve()
+            if learner.due_to_contribute:
+                learner.contribute(rng)
+        for one in range(n_peers):
+            other = (one + 1 + int(rng.integers(n_peers - 1))) % n_peers
+            sent, received = learners[one].outgoing(rng), learners[other].outgoing(rng)
+            learners[one].apply(sent, received, learners[other].age)
+            learners[other].apply(received, sent, learners[one].age)
+        for learner in learners:
+            learner.step()
+    return learners
+
+
+def test_peers_learn_from_each_other() -> None:
+    learners = _swarm_of_learners(25)
+    for peer, learner in enumerate(learners):
+        learner.solve()
+        mine = (learner.recommend(10) >= 30) == bool(peer % 2)
+        assert mine.mean() >= 0.9
+    factors = np.stack([learner.state.item_factors for learner in learners])
+    assert factors.std(axis=0).mean() < 0.1 * np.abs(factors).mean()
+
+
+def test_the_lab_computes_the_same_rounds() -> None:
+    """Different random draws, the same swarm: the copies end up alike."""
+    learners = _swarm_of_learners(25)
+    people = People.of([(items, np.ones(items.size, np.float32)) for items in _two_tastes(8)])
+    lab = LabSwarm(PARAMETERS, QUIET, KEYS, SEED, people, np.random.default_rng(2))
+    lab.run(25)
+    ours = np.mean([learner.scores() for learner in learners], axis=0)
+    assert np.corrcoef(ours, lab.scores().mean(axis=0))[0, 1] > 0.98
+    assert lab.state.age.tolist() == [25.0] * 8
+
+
+def test_exchanges_in_batches_are_those_one_by_one() -> None:
+    pairs = np.array([[0, 1], [2, 3], [1, 2], [4, 0], [3, 4], [0, 1]])
+    batches = disjoint_batches(pairs)
+    assert sum(len(batch) for batch in batches) == len(pairs)
+    order = [tuple(pair) for batch in batches for pair in batch.tolist()]
+    for batch in batches:
+        assert np.unique(batch).size == batch.size
+    for peer in range(5):
+        assert [p for p in order if peer in p] == [tuple(p) for p in pairs.tolist() if peer in p]
+
+
+def test_interactions_may_change_between_rounds() -> None:
+    learner = Learner(PARAMETERS, QUIET, KEYS, SEED)
+    learner.set_interactions(np.arange(6), ONES)
+    before = learner.user_factor
+    learner.set_interactions(np.arange(10, 16), ONES)
+    assert not np.array_equal(learner.user_factor, before)
+    assert not set(range(10, 16)) & set(learner.recommend(54).tolist())
+    learner.set_interactions(np.empty(0, np.int64), np.empty(0, np.float32))
+    assert not learner.user_factor.any() and len(learner.recommend(100)) == 60
+
+
+@pytest.mark.parametrize(
+    ("items", "values"),
+    [
+        ([0, 0], [1, 1]),
+        ([-1], [1]),
+        ([60], [1]),
+        ([0], [1, 1]),
+        ([[0]], [[1]]),
+        ([0], [np.nan]),
+    ],
+)
+def test_interactions_outside_the_catalogue_are_refused(items: list[int], values: list[float]) -> None:
+    learner = Learner(PARAMETERS, QUIET, KEYS, SEED)
+    with pytest.raises(UsageError):
+        learner.set_interactions(np.array(items), np.array(values, np.float32))
+    learner.set_interactions(np.array([0, 59]), np.ones(2, np.float32))
+
+
+def test_a_snapshot_resumes_to_the_same_model() -> None:
+    learner = _swarm_of_learners(4)[0]
+    snapshot = learner.state.copy()
+    resumed = Learner(PARAMETERS, QUIET, KEYS, SEED)
+    resumed.state = snapshot.copy()
+    resumed.set_interactions(learner.items, np.ones(learner.items.size, np.float32))
+    learner.solve()
+    assert resumed.age == 4
+    np.testing.assert_array_equal(resumed.scores(), learner.scores())
+
+
+@pytest.mark.parametrize("name", ["item_factors", "gradient", "evidence", "gram"])
+def test_a_snapshot_that_does_not_fit_is_refused(name: str) -> None:
+    learner = Learner(PARAMETERS, QUIET, KEYS, SEED)
+    before = learner.state
+    for change in (lambda a: a[:-1], lambda a: a.astype(np.float64), lambda a: a * np.float32(np.nan)):
+        broken = before.copy()
+        setattr(broken, name, change(getattr(broken, name)))
+        with pytest.raises(UsageError, match=name):
+            learner.state = broken
+    assert learner.state is before
+
+
+def test_an_explanation_adds_up() -> None:
+    learner = _swarm_of_learners(10)[0]
+    learner.solve()
+    item = int(learner.recommend(1)[0])
+    explanation = learner.explain(item)
+    assert explanation.baseline + explanation.contributions.sum() == pytest.approx(learner.scores()[item], abs=1e-4)
+
+
+def test_what_is_contributed_is_clipped_and_noised() -> None:
+    rng = np.random.default_rng(0)
+    privacy = PrivacyParameters(clip_norm=2.0, gram_clip_norm=0.5, noise_multiplier=0.0)
+    own = Contribution(
+        rng.normal(size=(60, 4)).astype(np.float32), np.ones(60, np.float32), 9 * np.eye(4, dtype=np.float32)
+    )
+    clipped = privatize(privacy, own, rng)
+    assert np.hypot(np.linalg.norm(clipped.gradient), np.linalg.norm(clipped.evidence)) == pytest.approx(2.0, rel=1e-4)
+    assert np.linalg.norm(clipped.gram) == pytest.approx(0.5, rel=1e-4)
+
+    noisy = privatize(msgspec.structs.replace(privacy, noise_multiplier=3.0), own, rng)
+    assert (noisy.gradient - clipped.gradient).std() == pytest.approx(6.0, rel=0.15)
+    assert (noisy.evidence - clipped.evidence).std() == pytest.approx(6.0, rel=0.3)
+    assert (noisy.gram - clipped.gram).std() == pytest.approx(1.5, rel=0.6)
+
+
+def test_many_contributions_at_once_are_clipped_each_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    own = Contribution(
+        rng.normal(size=(3, 60, 4)).astype(np.float32) * np.array([0.01, 1, 9], np.float32)[:, None, None],
+        np.zeros((3, 60), np.float32),
+        np.stack([scale * np.eye(4, dtype=np.float32) for scale in (0.01, 1, 9)]),
+    )
+    together = privatize(QUIET, own, rng, peer_axes=1)
+    for peer in range(3):
+        alone = privatize(QUIET, Contribution(own.gradient[peer], own.evidence[peer], own.gram[peer]), rng)
+        np.testing.assert_allclose(together.gradient[peer], alone.gradient, rtol=1e-6)
+        np.testing.assert_allclose(together.gram[peer], alone.gram, rtol=1e-6)
+
+
+def test_nothing_leaves_but_through_a_contribution() -> None:
+    """Two people with nothing in common send the same bytes until they contribute."""
+    sent = []
+    for items in (np.arange(6), np.arange(20, 26)):
+        learner = Learner(PARAMETERS, QUIET, KEYS, SEED)
+        learner.set_interactions(items, ONES)
+        learner.solve()
+        learner.step()
+        sent.append(learner.outgoing(np.random.default_rng(0)))
+    for name in ("item_factors", "gradient", "evidence", "gram"):
+        np.testing.assert_array_equal(getattr(sent[0], name).values, getattr(sent[1], name).values)
+
+
+def test_quality_compares_the_swarm_with_popularity_and_with_learning_alone() -> None:
+    learner = _swarm_of_learners(25)[0]
+    unseen = np.setdiff1d(np.arange(30), learner.items)[:5]
+    quality = measure(learner, unseen, alone_scores(learner, KEYS, SEED))
+    assert quality.held_out == 5
+    assert quality.auc > 0.9 and quality.hr_at_10 == 1.0
+    assert quality.ndcg_at_10 > quality.popularity_ndcg_at_10
+    assert quality.auc > quality.alone_auc
+
+
+def test_popularity_is_what_the_swarm_touches() -> None:
+    learners = _swarm_of_learners(25)
+    truth = np.zeros(60)
+    for items in _two_tastes(8):
+        truth[items] += 1 / 8
+    assert np.corrcoef(touched_share(learners[0].state), truth)[0, 1] > 0.9
