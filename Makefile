@@ -37,7 +37,7 @@ test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for what they lost
-	@$(BIN)/python -m pytest -q tests/e2e -k kill $(ARGS)
+	@$(BIN)/python -m pytest -q tests/e2e/test_chaos.py -k "50 or full_disk" $(ARGS)
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

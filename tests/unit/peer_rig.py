@@ -28,7 +28,7 @@ MANIFEST = Manifest(
     name="bench",
     catalogue=reference_catalogue(CATALOGUE.canonical_csv(), N_ITEMS),
     seed="07" * 32,
-    learning=LearningParameters(n_factors=2, round_interval_s=10.0),
+    learning=LearningParameters(n_factors=2, round_interval_s=10.0, contribute_every_rounds=1),
     privacy=PrivacyParameters(),
 )
 
