@@ -35,7 +35,7 @@ def clip_to_norm(arrays: Sequence[FloatArray], norm: float, *, peer_axes: int = 
     joint = joint_norm(arrays, peer_axes=peer_axes)
     if not np.isfinite(joint).all():
         raise ValueError("a contribution with non-finite entries cannot be clipped")
-    factor = np.minimum(1.0, norm / np.maximum(joint, np.finfo(np.float64).tiny))
+    factor = norm / np.maximum(joint, norm)
     return tuple(
         (array * factor.reshape(factor.shape + (1,) * (array.ndim - peer_axes))).astype(np.float32) for array in arrays
     )
