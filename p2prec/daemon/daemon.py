@@ -44,6 +44,9 @@ from p2prec.wire.endpoint import Endpoint
 
 QUALITY_META = "quality"
 """Where the store keeps the last measurement: JSON of `p2prec.peer.quality.Quality`."""
+STORE_PATIENCE_S = 2.0
+"""How long the event loop stands still for another process that is writing. A contribution or snapshot can wait: neighbours give
+up a peer that is silent for ten seconds."""
 HISTORY_POLL_S = 1.0
 """How soon the daemon notices what the command line has logged."""
 MAX_SAVED_PEERS = 256
@@ -339,6 +342,7 @@ def load(directory: StateDirectory) -> Loaded:
     directory.require_free()
     store = directory.open_store(verify=True)
     store.enter_swarm(manifest.swarm_id)
+    store.set_patience(STORE_PATIENCE_S)
     return Loaded(directory, manifest, catalogue, identity, store)
 
 

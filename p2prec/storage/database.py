@@ -92,6 +92,10 @@ class Database:
             row = self._connection.execute(f"PRAGMA {text}").fetchone()
             return int(row[0]) if row else 0
 
+    def set_patience(self, seconds: float) -> None:
+        """Wait this long for other processes' transactions from now on."""
+        self.pragma(f"busy_timeout = {round(seconds * 1000)}")
+
     def close(self) -> None:
         """Close; the last process to do so folds the write-ahead log into the file. Idempotent."""
         with self._lock, _errors_of(self.path):
@@ -152,9 +156,7 @@ def _explained(path: Path, error: sqlite3.Error) -> StoreError:
     if code == sqlite3.SQLITE_FULL:
         return StoreError(f"{path}: the disk is full; free some space and repeat. Nothing stored before is lost")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreError(
-            f"{path}: another process kept it locked for {BUSY_TIMEOUT_S:g} s; repeat, or see who has it open"
-        )
+        return StoreError(f"{path}: another process keeps it locked for too long; repeat, or see who has it open")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return StoreError(f"{path}: {error}; check the permissions of the file and its directory")
     return StoreError(f"{path}: {error}")

@@ -261,6 +261,10 @@ class Store:
             raise StoreError(f"the secret {name!r} in the store has {len(row[0])} bytes, not {_SECRET_BYTES}")
         return bytes(row[0])
 
+    def set_patience(self, seconds: float) -> None:
+        """Wait this long for other processes' transactions from now on, then raise StoreError (15 s until this is called)."""
+        self._database.set_patience(seconds)
+
     def data_version(self) -> int:
         """Changes whenever another connection has written; cheap enough to ask every second."""
         return self._database.pragma("data_version")

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -449,6 +450,15 @@ def test_a_full_disk_says_so(store: Store) -> None:
     with pytest.raises(StoreError, match="disk is full"):
         store.add_interactions(play(f"item-{n}") for n in range(20_000))
     assert store.interactions() == [play("kept")]
+
+
+def test_patience_with_other_processes_can_be_set(path: Path) -> None:
+    with Store.open(path) as store, Store.open(path) as other, other._database.write():
+        store.set_patience(0.05)
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="locked"):
+            store.set_meta("a", "1")
+        assert time.monotonic() - began < database.BUSY_TIMEOUT_S / 2
 
 
 def test_a_store_locked_for_too_long_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
