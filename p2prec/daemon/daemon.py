@@ -47,6 +47,8 @@ QUALITY_META = "quality"
 STORE_PATIENCE_S = 2.0
 """How long the event loop stands still for another process that is writing. A contribution or snapshot can wait: neighbours give
 up a peer that is silent for ten seconds."""
+LAST_PATIENCE_S = 15.0
+"""The same for the last save, when nobody waits for the loop any more."""
 HISTORY_POLL_S = 1.0
 """How soon the daemon notices what the command line has logged."""
 MAX_SAVED_PEERS = 256
@@ -156,6 +158,7 @@ class Daemon:
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            self.store.set_patience(LAST_PATIENCE_S)
             self.save()
             logger.info("stopped after %d rounds; everything is saved", self.peer.rounds)
             if self._discovery is not None and self._announcement is not None:

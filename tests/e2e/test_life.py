@@ -194,6 +194,7 @@ def test_four_processes_find_each_other_by_multicast(make_device: MakeDevice) ->
         assert {e["source"] for e in device.events("PeerSighted")} == {"mdns"}
 
 
+@pytest.mark.slow
 def test_a_suspended_daemon_comes_back(make_device: MakeDevice) -> None:
     """SIGSTOP, as when a laptop sleeps: its neighbours give it up, and all meet again afterwards."""
     a, b = make_device("a"), make_device("b")

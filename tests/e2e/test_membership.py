@@ -91,15 +91,16 @@ def copy_of(device: Device, copy: Device) -> Device:
 def test_a_copied_identity_is_told_on_both_and_neither_exchanges(make_device: MakeDevice) -> None:
     """They never hear of each other but through the neighbour that they have in common."""
     original, neighbour = make_device("original"), make_device("neighbour")
-    neighbour.serve()
-    original.serve(neighbour)
+    quick = msgspec.structs.replace(QUICK, conflict_s=3.0)
+    neighbour.serve(quick=quick)
+    original.serve(neighbour, quick=quick)
     original.until(lambda s: s["exchanges"] > 0, "exchanges")
     assert original.terminate() == 0
     copy = copy_of(original, make_device("copy", joined=None))
 
-    original.serve(neighbour)
+    original.serve(neighbour, quick=quick)
     original.until(lambda s: s["neighbours"] == 1, "is back")
-    copy.serve(neighbour)
+    copy.serve(neighbour, quick=quick)
     for device in (original, copy):
         status = device.until(lambda s: s["state"] == "conflict", "says that it runs twice")
         assert any("identity renew" in warning for warning in status["warnings"]), status["warnings"]
@@ -110,7 +111,7 @@ def test_a_copied_identity_is_told_on_both_and_neither_exchanges(make_device: Ma
     counts = [(d.status()["exchanges"], d.status()["contributions"]) for d in (original, copy)]
     n_told = len(copy.events("IdentityConflict"))
     uptime_s = original.status()["uptime_s"]
-    original.until(lambda s: s["uptime_s"] > uptime_s + 1.5 * QUICK.conflict_s, "has waited")
+    original.until(lambda s: s["uptime_s"] > uptime_s + 1.3 * quick.conflict_s, "has waited")
     assert [(d.status()["exchanges"], d.status()["contributions"]) for d in (original, copy)] == counts
     assert [d.status()["state"] for d in (original, copy)] == ["conflict", "conflict"]
     assert len(copy.events("IdentityConflict")) == n_told
