@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import time
 from typing import Any
 
 import pytest
 from conftest import MakeDevice
-from devices import N_ITEMS, Device, write_manifest
+from devices import N_ITEMS, Device, make_manifest, write_manifest
 
 from p2prec.manifest import Manifest
 
@@ -185,13 +186,16 @@ def test_a_taken_port_is_an_error_and_leaves_the_state_usable(make_device: MakeD
 
 @pytest.mark.network
 def test_four_processes_find_each_other_by_multicast(make_device: MakeDevice) -> None:
-    devices = [make_device(name) for name in "abcd"]
+    swarm = make_manifest(f"films {secrets.token_hex(4)}")  # whatever else is announced on this machine just now
+    devices = [make_device(name, joined=swarm) for name in "abcd"]
     for device, start in zip(devices, range(4), strict=True):
         device.log_plays(range(start, N_ITEMS, 4))
         device.serve(mdns=True, mdns_interfaces=("127.0.0.1",), ready=False)
     for device in devices:
         device.until(lambda s: s["neighbours"] == 3 and s["exchanges"] >= 3, "has met and learned from all others")
-        assert {e["source"] for e in device.events("PeerSighted")} == {"mdns"}
+    sources = [{e["source"] for e in device.events("PeerSighted")} for device in devices]
+    assert set().union(*sources) <= {"mdns", "exchange"}
+    assert sum("mdns" in found for found in sources) >= 3  # one at most was found by all others first
 
 
 @pytest.mark.slow
