@@ -20,7 +20,7 @@ def budget_of(manifest: Manifest) -> Budget:
 
 
 class StoreLedger:
-    """Implements `p2prec.peer.peer.Ledger`."""
+    """Implements `p2prec.peer.contributor.Ledger`."""
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self._store = store

@@ -7,22 +7,19 @@ again no later than `next_deadline()`. Nothing here reads a clock, a socket, a f
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from p2prec.config import PeerSettings
-from p2prec.errors import RemoteMisbehaviour, StoreError
+from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import Manifest
 from p2prec.peer.book import AddressBook
+from p2prec.peer.contributor import Contributor, Ledger
 from p2prec.peer.double import DoubleWatch
 from p2prec.peer.events import (
     Action,
-    BudgetSpent,
-    Contributed,
     Dial,
     DialFailed,
     Disconnect,
@@ -31,7 +28,6 @@ from p2prec.peer.events import (
     ExchangeFailed,
     IdentityConflict,
     IdentityConflictOver,
-    LedgerFailed,
     MessageRefused,
     NeighbourDown,
     NeighbourUp,
@@ -79,27 +75,6 @@ PEERS_PER_REQUEST = 32
 PEERS_SERVED_EVERY_S = 10.0
 
 
-class Ledger(Protocol):
-    """The device's account of what it has given away."""
-
-    @property
-    def epsilon_spent(self) -> float: ...
-
-    @property
-    def contributions(self) -> int:
-        """Contributions ever made to this swarm by this identity."""
-        ...
-
-    @property
-    def may_contribute(self) -> bool:
-        """Whether one more contribution stays within the budget."""
-        ...
-
-    def record(self) -> int:
-        """Write down one more contribution, durably, and return its number. Raises StoreError, and then nothing may be sent."""
-        ...
-
-
 class Peer:
     """The core. Everything that it does to the outside is an action or an event."""
 
@@ -128,9 +103,8 @@ class Peer:
         self.exchanges = 0
         self.refusals: Counter[str] = Counter()
         """Refused messages by reason, from all neighbours."""
-        self.budget_spent = False
         self._manifest = manifest
-        self._ledger = ledger
+        self._contributor = Contributor(learner, ledger, manifest)
         self._settings = settings
         self._rng = rng
         self._random_bytes = random_bytes
@@ -145,8 +119,6 @@ class Peer:
         self._next_round = now + self._interval_s * float(rng.random())
         self._next_rotation = now + settings.rotate_every_s
         self._next_peers_request = now
-        self._rounds_until_contribution = 0
-        self._ledger_fails = False
         self._double = DoubleWatch(settings)
         self._asked: set[PeerId] = set()
         """Neighbours that were made an offer in this round."""
@@ -173,7 +145,7 @@ class Peer:
 
     @property
     def contributions(self) -> int:
-        return self._ledger.contributions
+        return self._contributor.contributions
 
     @property
     def in_doubt(self) -> int:
@@ -374,7 +346,7 @@ class Peer:
         self.rounds += 1
         self.learner.swarm_size_estimate = len(self.book.peers) + 1
         self.learner.solve()
-        self._contribute_when_due()
+        self._events.extend(self._contributor.round_begins(self._rng))
         self._asked = set()
         self._offer(now)
 
@@ -383,29 +355,6 @@ class Peer:
         if self._mixed:
             self._mixed = False
             self.learner.step()
-
-    def _contribute_when_due(self) -> None:
-        self._rounds_until_contribution -= 1
-        if self._rounds_until_contribution > 0:
-            return
-        # A peer without history contributes too (noise, if the swarm adds any): whether somebody contributes says nothing.
-        if not self._ledger.may_contribute:
-            if not self.budget_spent:
-                self.budget_spent = True
-                budget = self._manifest.privacy.epsilon_budget
-                self._events.append(BudgetSpent(self._ledger.epsilon_spent, math.inf if budget is None else budget))
-            return
-        try:
-            number = self._ledger.record()
-        except StoreError as error:
-            if not self._ledger_fails:
-                self._events.append(LedgerFailed(str(error)))
-            self._ledger_fails = True
-            return
-        self._ledger_fails = False
-        self._rounds_until_contribution = self._manifest.learning.contribute_every_rounds
-        self.learner.contribute(self._rng)
-        self._events.append(Contributed(number, self._ledger.epsilon_spent, self._manifest.privacy.delta))
 
     def _offer(self, now: float) -> None:
         if self._exchanger.initiating or len(self._asked) >= OFFER_ATTEMPTS or self.conflict_host is not None:
