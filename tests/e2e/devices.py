@@ -79,6 +79,8 @@ class Device:
         self.directory = StateDirectory.open(path)
         self.log_path = path.with_name(f"{path.name}.log")
         self.process: subprocess.Popen[bytes] | None = None
+        self.on_machine: list[str] = []
+        """In front of the daemon's command: what puts it on a machine of its own (`lan.py`)."""
         self._environment = environment
 
     @property
@@ -116,7 +118,7 @@ class Device:
         assert self.process is None or self.process.poll() is not None
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                [*self.on_machine, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
         if ready:
             self.until(lambda status: not status["listen"].endswith(":0"), "listens")
