@@ -17,66 +17,33 @@ from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import Manifest
 from p2prec.peer.book import AddressBook
 from p2prec.peer.contributor import Contributor, Ledger
-from p2prec.peer.double import DoubleWatch
-from p2prec.peer.events import (
-    Action,
-    Dial,
-    DialFailed,
-    Disconnect,
-    Event,
-    ExchangeDone,
-    ExchangeFailed,
-    IdentityConflict,
-    IdentityConflictOver,
-    MessageRefused,
-    NeighbourDown,
-    NeighbourUp,
-    PeerBanned,
-    PeerSighted,
-    Send,
-)
+from p2prec.peer.events import Action, Event, ExchangeDone, ExchangeFailed
 from p2prec.peer.exchange import Exchanger, Outcome
 from p2prec.peer.learner import Learner
 from p2prec.peer.messages import (
     Answer,
-    Close,
-    CloseReason,
     Commit,
     Decline,
     DeclineReason,
     Hello,
     Message,
     Offer,
-    PeerAddress,
-    Peers,
-    PeersRequest,
-    Ping,
-    Pong,
     Refusal,
     Resolution,
     Resolve,
-    is_host_literal,
-    is_loopback,
 )
-from p2prec.peer.view import Allowance, Link, View
+from p2prec.peer.neighbourhood import Neighbourhood
+from p2prec.peer.view import Link, View
 from p2prec.types import PeerId
 
-OFFERS_PER_ROUND = 4.0
-"""Offers that one neighbour may send per round interval on average; an honest one sends about one over all its neighbours."""
-OFFER_BURST = 8.0
-MESSAGES_PER_ROUND = 16.0
-"""Messages of any kind that one neighbour may send per round interval on average; an honest one sends three or four."""
-MESSAGE_BURST = 64.0
 ROUND_JITTER = 0.1
 """Rounds start within this fraction of the interval of each other, so that a swarm does not beat in time."""
 OFFER_ATTEMPTS = 3
 """Neighbours that are asked in one round before a busy swarm is left alone."""
-PEERS_PER_REQUEST = 32
-PEERS_SERVED_EVERY_S = 10.0
 
 
 class Peer:
-    """The core. Everything that it does to the outside is an action or an event."""
+    """The core: the rounds and exchanges of one peer, over its `Neighbourhood`."""
 
     def __init__(
         self,
@@ -96,13 +63,20 @@ class Peer:
         self.peer_id = peer_id
         self.instance = instance
         self.learner = learner
-        self.book = AddressBook(peer_id, settings)
-        self.view = View(peer_id)
         self.listen_port = 0
         self.rounds = 0
         self.exchanges = 0
-        self.refusals: Counter[str] = Counter()
-        """Refused messages by reason, from all neighbours."""
+        self.neighbourhood = Neighbourhood(
+            peer_id=peer_id,
+            instance=instance,
+            settings=settings,
+            round_interval_s=manifest.learning.round_interval_s,
+            rng=rng,
+            random_bytes=random_bytes,
+            now=now,
+            on_met=self._ask_what_became_of_exchanges,
+            on_lost=self._give_up_exchange,
+        )
         self._manifest = manifest
         self._contributor = Contributor(learner, ledger, manifest)
         self._settings = settings
@@ -110,16 +84,9 @@ class Peer:
         self._random_bytes = random_bytes
         self._agent = agent
         self._exchanger = Exchanger(learner, settings)
-        self._dialling: dict[tuple[str, int], PeerId | None] = {}
-        self._actions: list[Action] = []
-        self._events: list[Event] = []
-        self._leaving = False
         self._interval_s = manifest.learning.round_interval_s
         self._next_tick = now
         self._next_round = now + self._interval_s * float(rng.random())
-        self._next_rotation = now + settings.rotate_every_s
-        self._next_peers_request = now
-        self._double = DoubleWatch(settings)
         self._asked: set[PeerId] = set()
         """Neighbours that were made an offer in this round."""
         self._mixed = False
@@ -128,11 +95,11 @@ class Peer:
     # --- what the driver collects ---
 
     def take_actions(self) -> list[Action]:
-        actions, self._actions = self._actions, []
+        actions, self.neighbourhood.actions = self.neighbourhood.actions, []
         return actions
 
     def take_events(self) -> list[Event]:
-        events, self._events = self._events, []
+        events, self.neighbourhood.events = self.neighbourhood.events, []
         return events
 
     def next_deadline(self) -> float:
@@ -140,8 +107,21 @@ class Peer:
         return min(self._next_tick, self._next_round)
 
     @property
+    def book(self) -> AddressBook:
+        return self.neighbourhood.book
+
+    @property
+    def view(self) -> View:
+        return self.neighbourhood.view
+
+    @property
     def neighbours(self) -> list[Link]:
         return list(self.view.neighbours.values())
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Refused messages by reason, from all neighbours."""
+        return self.neighbourhood.refusals
 
     @property
     def contributions(self) -> int:
@@ -154,11 +134,22 @@ class Peer:
     @property
     def conflict_host(self) -> str | None:
         """Where the same identity was last met, while that stops this peer's exchanges."""
-        return self._double.host
+        return self.neighbourhood.double.host
 
-    def hello(self, session_nonce: bytes) -> Hello:
-        """This peer's first message on a connection."""
-        return Hello(
+    # --- what the driver reports ---
+
+    def sighted(self, peer_id: PeerId, instance: bytes | None, host: str, port: int, source: str, now: float) -> None:
+        """Discovery found a peer. `instance` is known from mDNS only."""
+        self.neighbourhood.sighted(peer_id, instance, host, port, source, now)
+
+    def dial_failed(self, host: str, port: int, reason: str, now: float) -> None:
+        self.neighbourhood.dial_failed(host, port, reason, now)
+
+    def opened(
+        self, number: int, remote_id: PeerId, host: str, *, outbound: bool, port: int, session_nonce: bytes, now: float
+    ) -> None:
+        """A connection exists and its other end is proven. `port`: where we dialled (outbound only)."""
+        hello = Hello(
             self._manifest.swarm_id,
             self.instance,
             session_nonce,
@@ -166,73 +157,15 @@ class Peer:
             self.learner.age,
             self._agent[:64],
         )
-
-    # --- discovery and connections ---
-
-    def sighted(self, peer_id: PeerId, instance: bytes | None, host: str, port: int, source: str, now: float) -> None:
-        """Discovery found a peer. `instance` is known from mDNS only."""
-        if peer_id == self.peer_id:
-            # Our own announcement, or our double's. Only a handshake tells: a record may outlive its daemon by minutes.
-            if instance != self.instance and self._double.may_look(now):
-                self._dial(host, port, peer_id)
-            return
-        if self.book.sight(peer_id, host, port, source, now):
-            self._events.append(PeerSighted(peer_id, host, port, source))
-
-    def dial_failed(self, host: str, port: int, reason: str, now: float) -> None:
-        peer_id = self._dialling.pop((host, port), None)
-        retry_s = self.book.dial_failed(host, port, peer_id, now)
-        self._events.append(DialFailed(host, port, reason, retry_s))
-
-    def opened(
-        self, number: int, remote_id: PeerId, host: str, *, outbound: bool, port: int, session_nonce: bytes, now: float
-    ) -> None:
-        """A connection exists and its other end is proven. `port`: where we dialled (outbound only)."""
-        if outbound:
-            expected = self._dialling.pop((host, port), None)
-            if expected not in (None, remote_id):
-                self.book.dial_failed(host, port, expected, now)  # somebody else lives at that address now
-        link = Link(
-            number,
-            remote_id,
-            host,
-            outbound,
-            opened_at=now,
-            last_heard=now,
-            offers=Allowance(OFFER_BURST, OFFERS_PER_ROUND / self._interval_s, now),
-            messages=Allowance(MESSAGE_BURST, 1.0 + MESSAGES_PER_ROUND / self._interval_s, now),
-            dialled_port=port if outbound else 0,
-        )
-        self.view.links[number] = link
-        self._send(link, self.hello(session_nonce))
-        if self.book.is_banned(remote_id, now):
-            self._drop(link, CloseReason.MISBEHAVIOUR, "banned for a while")
-        elif self._leaving:
-            self._drop(link, CloseReason.LEAVING)
+        self.neighbourhood.opened(number, remote_id, host, outbound=outbound, port=port, hello=hello, now=now)
 
     def closed(self, number: int, reason: str, now: float) -> None:
         """A connection ended without our doing."""
-        link = self.view.links.get(number)
-        if link is not None:
-            if link.hello is None and link.outbound:
-                # TLS 1.3 tells a refused client only now: this is a failed dial, with the same patience.
-                retry_s = self.book.dial_failed(link.host, link.dialled_port, link.remote_id, now)
-                self._events.append(DialFailed(link.host, link.dialled_port, reason, retry_s))
-            self._forget(link, reason)
+        self.neighbourhood.closed(number, reason, now)
 
     def refused(self, number: int, error: RemoteMisbehaviour, now: float) -> None:
         """A message on this link broke the protocol (found by the wire layer or by this core)."""
-        link = self.view.links.get(number)
-        if link is None:
-            return
-        self.refusals[error.reason] += 1
-        link.refusals += 1
-        self._events.append(MessageRefused(link.remote_id, error.reason, str(error)))
-        if error.fatal or link.refusals >= self._settings.refusals_before_ban:
-            if link.remote_id != self.peer_id:
-                self.book.ban(link.remote_id, now + self._settings.ban_s, now)
-                self._events.append(PeerBanned(link.remote_id, self._settings.ban_s))
-            self._drop(link, CloseReason.MISBEHAVIOUR, str(error))
+        self.neighbourhood.refused(number, error, now)
 
     def received(self, number: int, message: Message, now: float) -> None:
         """A message that the wire layer has authenticated and validated."""
@@ -249,92 +182,25 @@ class Peer:
 
     def leave(self, now: float) -> None:
         """Say goodbye to everybody; afterwards the driver flushes and closes."""
-        self._leaving = True
-        for link in list(self.view.links.values()):
-            self._drop(link, CloseReason.LEAVING)
+        self.neighbourhood.leave(now)
 
     # --- time ---
 
     def tick(self, now: float) -> None:
-        if self._leaving:
+        if self.neighbourhood.leaving:
             self._next_tick = self._next_round = now + self._settings.tick_interval_s
             return
         if now >= self._next_tick:
-            self._excuse(now - self._next_tick)
+            self.neighbourhood.excuse(now - self._next_tick)
             self._next_tick = now + self._settings.tick_interval_s
-            self._look_after_links(now)
-            self._look_after_view(now)
+            self.neighbourhood.look_after(now)
+            for outcome in self._exchanger.expire(now):
+                self._report(outcome, now)
         if now >= self._next_round:
             jitter = 1.0 + ROUND_JITTER * (2.0 * float(self._rng.random()) - 1.0)
             # A peer that was late (suspended, overloaded) skips the rounds it missed instead of catching up with a burst.
             self._next_round = max(self._next_round + self._interval_s * jitter, now + self._interval_s / 2)
             self._begin_round(now)
-
-    def _excuse(self, late_s: float) -> None:
-        """Time in which this peer itself stood still (suspended, overloaded) counts against nobody's deadline."""
-        if late_s < self._settings.tick_interval_s:
-            return
-        for link in self.view.links.values():
-            link.opened_at += late_s
-            if link.ping_sent_at is not None:
-                link.ping_sent_at += late_s
-
-    def _look_after_links(self, now: float) -> None:
-        settings = self._settings
-        for link in list(self.view.links.values()):
-            if link.hello is None:
-                if now - link.opened_at >= settings.hello_deadline_s:
-                    self.book.hold_off(link.remote_id, now + settings.dial_retry_max_s)
-                    self._drop(link, CloseReason.MISBEHAVIOUR, "no hello")
-            elif link.ping_sent_at is not None:
-                if now - link.ping_sent_at >= settings.ping_deadline_s:
-                    self._forget(link, "no answer to ping")
-                    self._actions.append(Disconnect(link.number))
-            elif now - link.last_heard >= settings.ping_after_s:
-                self._ping(link, now)
-        for outcome in self._exchanger.expire(now):
-            self._report(outcome, now)
-        if self._double.expire(now):
-            self._events.append(IdentityConflictOver())
-        address = self._double.due(now)
-        if address is not None:
-            self._dial(*address, self.peer_id)
-
-    def _look_after_view(self, now: float) -> None:
-        settings, view = self._settings, self.view
-        engaged = {*view.neighbours, *(p for p in self._dialling.values() if p)}
-        engaged.update(link.remote_id for link in view.links.values())
-        for static in self.book.static:
-            who = static.peer_id
-            if static.dial_after <= now and (who is None or (who not in engaged and self.book.may_dial(who, now))):
-                static.dial_after = now + settings.dial_retry_s
-                self._dial(static.host, static.port, who)
-        wanted = settings.target_neighbours - len(engaged)
-        if wanted <= 0 and now >= self._next_rotation:
-            self._rotate(now, engaged)
-        for known in self.book.choose(now, engaged, min(wanted, settings.dials_per_tick), self._rng):
-            known.dial_after = now + settings.dial_retry_s
-            self._dial(*known.addresses[0], known.peer_id)
-        if now >= self._next_peers_request:
-            self._next_peers_request = now + settings.peers_request_every_s
-            link = view.random_neighbour(self._rng)
-            if link is not None:
-                link.peers_requested = True
-                self._send(link, PeersRequest(PEERS_PER_REQUEST))
-
-    def _rotate(self, now: float, engaged: set[PeerId]) -> None:
-        """Part with one neighbour if somebody else could take its place; the next tick dials."""
-        self._next_rotation = now + self._settings.rotate_every_s * (0.5 + float(self._rng.random()))
-        outbound = frozenset(p for p, link in self.view.neighbours.items() if not link.outbound)
-        link = self.view.random_neighbour(self._rng, exclude=outbound)
-        if link is not None and self.book.choose(now, engaged, 1, self._rng):
-            self.book.hold_off(link.remote_id, now + self._settings.rotate_every_s)
-            self._drop(link, CloseReason.ROTATED)
-
-    def _dial(self, host: str, port: int, peer_id: PeerId | None) -> None:
-        if (host, port) not in self._dialling:
-            self._dialling[host, port] = peer_id
-            self._actions.append(Dial(host, port, peer_id))
 
     # --- rounds ---
 
@@ -346,7 +212,7 @@ class Peer:
         self.rounds += 1
         self.learner.swarm_size_estimate = len(self.book.peers) + 1
         self.learner.solve()
-        self._events.extend(self._contributor.round_begins(self._rng))
+        self.neighbourhood.events.extend(self._contributor.round_begins(self._rng))
         self._asked = set()
         self._offer(now)
 
@@ -362,7 +228,7 @@ class Peer:
         link = self.view.random_neighbour(self._rng, exclude=frozenset(self._asked))
         if link is not None:
             self._asked.add(link.remote_id)
-            self._send(link, self._exchanger.begin(link.remote_id, self._random_bytes(16), now, self._rng))
+            self.neighbourhood.send(link, self._exchanger.begin(link.remote_id, self._random_bytes(16), now, self._rng))
 
     def _report(self, outcome: Outcome, now: float) -> None:
         if outcome.applied:
@@ -373,36 +239,23 @@ class Peer:
             link = self.view.neighbours.get(outcome.peer_id)
             if link is not None:
                 link.exchanges += 1
-            self._events.append(ExchangeDone(outcome.peer_id, outcome.initiated, now - outcome.started_at))
+            self.neighbourhood.events.append(ExchangeDone(outcome.peer_id, outcome.initiated, now - outcome.started_at))
             return
-        self._events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))
+        self.neighbourhood.events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))
         if outcome.initiated:
             self._offer(now)
 
     # --- messages ---
 
     def _handle(self, link: Link, message: Message, now: float) -> None:
+        if self.neighbourhood.handle(link, message, now):
+            return
         match message:
-            case Hello():
-                self._on_hello(link, message, now)
-            case Close():
-                self._on_close(link, message, now)
-            case _ if link.hello is None:
-                raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a message before hello", fatal=True)
-            case Ping(token):
-                self._send(link, Pong(token))
-            case Pong():
-                if link.superseded:
-                    self._doubled_neighbour(link, now)
-            case PeersRequest(limit):
-                self._on_peers_request(link, limit, now)
-            case Peers():
-                self._on_peers(link, message, now)
             case Offer():
                 self._on_offer(link, message, now)
             case Answer():
                 reply, outcome = self._exchanger.on_answer(link.remote_id, message)
-                self._send(link, reply)
+                self.neighbourhood.send(link, reply)
                 if outcome is not None:
                     self._report(outcome, now)
             case Commit(exchange_id):
@@ -412,141 +265,27 @@ class Peer:
                 if declined is not None:
                     self._report(declined, now)
             case Resolve():
-                self._send(link, self._exchanger.on_resolve(link.remote_id, message))
+                self.neighbourhood.send(link, self._exchanger.on_resolve(link.remote_id, message))
             case Resolution():
                 resolved = self._exchanger.on_resolution(link.remote_id, message)
                 if resolved is not None:
                     self._report(resolved, now)
 
-    def _on_hello(self, link: Link, hello: Hello, now: float) -> None:
-        if link.hello is not None:
-            raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a second hello")
-        link.hello = hello
-        if link.remote_id == self.peer_id:
-            if hello.instance != self.instance:
-                self._met_double(link, now)
-            elif link.outbound:  # our own address, said to be somebody's
-                self.book.dial_failed(link.host, link.dialled_port, None, now)
-            self._drop(link, CloseReason.DUPLICATE_CONNECTION)
-            return
-        if link.outbound:
-            self.book.met(link.remote_id, *link.listen_address, now)
-        rival = self.view.neighbours.get(link.remote_id)
-        if rival is None and len(self.view.neighbours) >= self._settings.max_neighbours:
-            self._drop(link, CloseReason.TOO_MANY)
-            return
-        if rival is not None and rival.hello is not None and rival.hello.instance != hello.instance:
-            # A restarted peer, or one identity on two machines: only an answer on the old link can tell.
-            rival.superseded = True
-            self._lose_exchange(rival, now)
-            self.view.neighbours[link.remote_id] = link
-            self._ping(rival, now)
-        else:
-            loser = self.view.admit(link)
-            if loser is not None:
-                self._lose_exchange(loser, now)
-                self._drop(loser, CloseReason.DUPLICATE_CONNECTION)
-        if self.view.neighbours.get(link.remote_id) is not link:
-            return
-        if not link.outbound:
-            self.book.met(link.remote_id, *link.listen_address, now)
-        if rival is None:
-            self._events.append(NeighbourUp(link.remote_id, link.host, link.outbound, len(self.view.neighbours)))
-        for question in self._exchanger.questions_for(link.remote_id):
-            self._send(link, question)
-
-    def _met_double(self, link: Link, now: float) -> None:
-        """Our own identity answers elsewhere, proven by its key: stop exchanging, or two devices would spend one budget."""
-        if self._double.met(*link.listen_address, now):
-            self._events.append(IdentityConflict(link.host, proven=True))
-
-    def _doubled_neighbour(self, old: Link, now: float) -> None:
-        """A neighbour's identity is alive on two links with different instances: tell each where the other is, to see itself."""
-        current = self.view.neighbours.get(old.remote_id)
-        if current is None or current is old:
-            old.superseded = False
-            return
-        for link, other in ((old, current), (current, old)):
-            host, port = other.listen_address
-            if port and is_host_literal(host):
-                self._send(link, Peers((PeerAddress(link.remote_id, host, port),)))
-            detail = f"this identity also runs at {host}: run 'p2prec identity renew' on one of the two machines"
-            self._drop(link, CloseReason.DUPLICATE_IDENTITY, detail)
-        self.book.hold_off(old.remote_id, now + self._settings.conflict_s)
-
-    def _on_close(self, link: Link, close: Close, now: float) -> None:
-        settings = self._settings
-        hold_off_s = {
-            CloseReason.LEAVING: settings.dial_retry_s,
-            CloseReason.DUPLICATE_CONNECTION: settings.dial_retry_s,
-            CloseReason.TOO_MANY: settings.ping_after_s * 4,
-            CloseReason.MISBEHAVIOUR: settings.ban_s,
-            CloseReason.DUPLICATE_IDENTITY: settings.conflict_s,
-            CloseReason.ROTATED: settings.rotate_every_s,
-        }[close.reason]
-        self.book.hold_off(link.remote_id, now + hold_off_s)
-        if (
-            close.reason is CloseReason.DUPLICATE_IDENTITY
-            and link.remote_id != self.peer_id
-            and self._double.heard(now)
-        ):
-            self._events.append(IdentityConflict(close.detail, proven=False))
-        self._forget(link, close.reason.name.lower().replace("_", " "))
-        self._actions.append(Disconnect(link.number))
-
     def _on_offer(self, link: Link, offer: Offer, now: float) -> None:
         if self.conflict_host is not None:
-            self._send(link, Decline(offer.exchange_id, DeclineReason.QUARANTINED))
+            self.neighbourhood.send(link, Decline(offer.exchange_id, DeclineReason.QUARANTINED))
             return
         if not link.offers.take(now):
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of offers")
-        self._send(link, self._exchanger.on_offer(link.remote_id, offer, now, self._rng))
+        self.neighbourhood.send(link, self._exchanger.on_offer(link.remote_id, offer, now, self._rng))
 
-    def _on_peers_request(self, link: Link, limit: int, now: float) -> None:
-        if now - link.peers_served_at < PEERS_SERVED_EVERY_S:
-            return
-        link.peers_served_at = now
-        addresses = [
-            PeerAddress(other.remote_id, other.host, other.hello.listen_port)
-            for other in self.view.neighbours.values()
-            if other is not link and other.hello and other.hello.listen_port and is_host_literal(other.host)
-        ]
-        chosen = self._rng.permutation(len(addresses))[:limit]
-        self._send(link, Peers(tuple(addresses[i] for i in chosen)))
+    def _ask_what_became_of_exchanges(self, link: Link) -> None:
+        """A peer has become a neighbour (again)."""
+        for question in self._exchanger.questions_for(link.remote_id):
+            self.neighbourhood.send(link, question)
 
-    def _on_peers(self, link: Link, peers: Peers, now: float) -> None:
-        about_us = all(address.peer_id == self.peer_id for address in peers.addresses)  # a double was seen there
-        if not link.peers_requested and not about_us:
-            raise RemoteMisbehaviour(Refusal.UNEXPECTED, "addresses that nobody asked for")
-        link.peers_requested = link.peers_requested and about_us
-        for address in peers.addresses:
-            if is_loopback(address.host) and not is_loopback(link.host):
-                continue  # its machine is not ours: dialling it would knock on our own services
-            self.sighted(PeerId(address.peer_id), None, address.host, address.port, "exchange", now)
-
-    # --- small parts ---
-
-    def _ping(self, link: Link, now: float) -> None:
-        link.ping_sent_at = now
-        self._send(link, Ping(self._random_bytes(8)))
-
-    def _send(self, link: Link, message: Message) -> None:
-        self._actions.append(Send(link.number, message))
-
-    def _drop(self, link: Link, reason: CloseReason, detail: str = "") -> None:
-        if link.hello is not None:  # before both hellos, nothing else can be signed
-            self._send(link, Close(reason, detail[:200]))
-        self._actions.append(Disconnect(link.number))
-        self._forget(link, reason.name.lower().replace("_", " "))
-
-    def _lose_exchange(self, link: Link, now: float) -> None:
-        outcome = self._exchanger.lost(link.remote_id)
+    def _give_up_exchange(self, peer_id: PeerId) -> None:
+        """A neighbour's link has ended: our offer to it is void."""
+        outcome = self._exchanger.lost(peer_id)
         if outcome is not None:
-            self._report(outcome, now)
-
-    def _forget(self, link: Link, reason: str) -> None:
-        if self.view.remove(link):
-            outcome = self._exchanger.lost(link.remote_id)
-            if outcome is not None:
-                self._events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))
-            self._events.append(NeighbourDown(link.remote_id, reason, len(self.view.neighbours)))
+            self.neighbourhood.events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))

@@ -188,7 +188,7 @@ def test_a_bug_in_serving_one_neighbour_costs_that_connection_only(
             received(number, message, now)
 
         monkeypatch.setattr(one.peer, "received", buggy)
-        other.peer._ping(other.peer.neighbours[0], other.pump.now)
+        other.peer.neighbourhood._ping(other.peer.neighbours[0], other.pump.now)
         other.pump.carry_out()
         await until(lambda: victim not in one.pump._links)
         assert one.pump.internal_errors == 1
@@ -229,8 +229,8 @@ def test_a_message_that_cannot_be_sent_is_lost_alone(monkeypatch: pytest.MonkeyP
     async def test(machines: Machines) -> None:
         one, other = await acquainted(machines)
         (link,) = one.peer.neighbours
-        one.peer._send(link, Ping(b"too long for a token"))
-        one.peer._send(link, Ping(b"12345678"))
+        one.peer.neighbourhood.send(link, Ping(b"too long for a token"))
+        one.peer.neighbourhood.send(link, Ping(b"12345678"))
         heard: list[Any] = []
         received = other.peer.received
         monkeypatch.setattr(
@@ -276,7 +276,7 @@ def test_every_failed_dial_is_told_to_the_core(error: Exception, monkeypatch: py
         machines.introduce(one, other)
         await until(lambda: one.peer.neighbours)
         assert failed
-        assert not one.peer._dialling
+        assert not one.peer.neighbourhood._dialling
 
     run(test)
 

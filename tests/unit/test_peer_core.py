@@ -40,7 +40,7 @@ from p2prec.peer.messages import (
     Resolution,
     Resolve,
 )
-from p2prec.peer.peer import MESSAGE_BURST, OFFER_BURST, PEERS_SERVED_EVERY_S
+from p2prec.peer.neighbourhood import MESSAGE_BURST, OFFER_BURST, PEERS_SERVED_EVERY_S
 from p2prec.types import PeerId
 
 # --- hello ---
