@@ -19,6 +19,7 @@ _COMMANDS = (
     "peers",
     "doctor",
     "identity",
+    "lab",
 )
 """Modules of this package, in the order of the help text."""
 

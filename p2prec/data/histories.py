@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from p2prec.data.catalogue import Catalogue, read_catalogue
+from p2prec.data.catalogue import CATALOGUE_FILES, Catalogue, read_catalogue
 from p2prec.data.delimited import BadRow
+from p2prec.data.files import find_file
 from p2prec.data.interactions import TrainingPairs
 from p2prec.data.readers import interactions_file, read_interactions
 from p2prec.data.split import random_fifth
@@ -89,11 +90,12 @@ def group_histories(
 
 def read_histories(path: Path) -> Histories:
     """A whole data set: a folder with a catalogue and an interactions file (MovieLens' layouts, or items.csv and
-    ratings.csv, gzip or not), or one interactions file, whose item keys then serve as titles.
+    ratings.csv, gzip or not), or interactions alone (a folder or a file), whose item keys then serve as titles.
 
     Bad rows and rows of unknown items are left out. Raises DataError when nothing is left or the rows name no user.
     """
-    catalogue = read_catalogue(path).catalogue if path.is_dir() else None
+    has_catalogue = path.is_dir() and find_file(path, CATALOGUE_FILES) is not None
+    catalogue = read_catalogue(path).catalogue if has_catalogue else None
     users: list[str] = []
     items: list[ItemKey] = []
     values: list[float] = []

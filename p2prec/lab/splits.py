@@ -91,8 +91,8 @@ def _from_files(histories: Histories, path: Path) -> LabSplit:
     if (train & test).any():
         raise DataError(f"{path} and {base} share {int((train & test).sum())} rows: they are no split")
     people = np.flatnonzero(np.bincount(person_of_row(histories)[train | test], minlength=len(histories)) > 0)
-    parts = (take_people(take_rows(histories, rows), people) for rows in (train, test))
-    return _checked(LabSplit(*parts, len(histories) - len(people)))
+    learned, held = (take_people(take_rows(histories, rows), people) for rows in (train, test))
+    return _checked(LabSplit(learned, held, len(histories) - len(people)))
 
 
 def _partner(path: Path) -> Path | None:

@@ -1,0 +1,1 @@
+"""Methods that the swarm is compared with: one file each, one small interface (`base.Baseline`)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from p2prec.lab import topology
 from p2prec.lab.baselines.base import BOTH, Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.local_mf import LocalData, SgdSettings, local_pass, scores, start
+from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, SgdSettings, local_pass, scores, start
 from p2prec.lab.baselines.mixing import mix
 from p2prec.types import FloatArray, IndexArray
 
@@ -24,17 +24,19 @@ class DPsgd:
 
     name: ClassVar[str] = "d_psgd"
     objectives: ClassVar[frozenset[Objective]] = BOTH
-    sgd: SgdSettings = field(default_factory=SgdSettings)
+    sgd: SgdSettings | None = None
+    """None: `SGD_SETTINGS`."""
     degree: int = 4
     """Neighbours that a peer picks in the random graph; it sends to about twice as many."""
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
-        data, models = LocalData.of(train, rng), start(train, self.sgd, rng)
+        sgd = self.sgd or SGD_SETTINGS[train.objective]
+        data, models = LocalData.of(train, rng), start(train, sgd, rng)
         links = topology.neighbours("random", train.histories, rng, self.degree)
         sources, weights = metropolis(links)
         everyone = np.arange(train.n_people)
         for done in range(train.rounds):
-            local_pass(models, data, everyone, self.sgd, rng)
+            local_pass(models, data, everyone, sgd, rng)
             mix(models.item_factors, sources, weights)
             on_round(done + 1)
         sent = models.message_bytes * float(np.mean([len(row) for row in links]))

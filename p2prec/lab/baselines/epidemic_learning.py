@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.local_mf import LocalData, SgdSettings, local_pass, scores, start
+from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, SgdSettings, local_pass, scores, start
 from p2prec.lab.baselines.mixing import mix
 from p2prec.types import FloatArray, IndexArray
 
@@ -20,18 +20,20 @@ class EpidemicLearning:
 
     name: ClassVar[str] = "epidemic_learning"
     objectives: ClassVar[frozenset[Objective]] = BOTH
-    sgd: SgdSettings = field(default_factory=SgdSettings)
+    sgd: SgdSettings | None = None
+    """None: `SGD_SETTINGS`."""
     n_receivers: int | None = None
     """s: peers that each sends to; None: `ceil(log2(n_peers))`, as the paper has it."""
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
-        data, models = LocalData.of(train, rng), start(train, self.sgd, rng)
+        sgd = self.sgd or SGD_SETTINGS[train.objective]
+        data, models = LocalData.of(train, rng), start(train, sgd, rng)
         n_peers = train.n_people
         wanted = math.ceil(math.log2(max(2, n_peers))) if self.n_receivers is None else self.n_receivers
         n_receivers = min(wanted, n_peers - 1)
         everyone = np.arange(n_peers)
         for done in range(train.rounds):
-            local_pass(models, data, everyone, self.sgd, rng)
+            local_pass(models, data, everyone, sgd, rng)
             sources = senders_of(n_peers, n_receivers, rng)
             mix(models.item_factors, sources, plain_means(sources))
             on_round(done + 1)

@@ -55,8 +55,9 @@ class Fcf:
     def gradient(self, train: Training, rows: FloatArray, users: FloatArray) -> DoubleArray:
         """(n_items, d): what the server makes of the clients' sum."""
         people, items = person_of_row(train.histories), train.histories.items
-        everywhere = -rows.astype(np.float64) @ (users.T @ users)  # c = 1 and p = 0 on every pair
+        everywhere: DoubleArray = -rows.astype(np.float64) @ (users.T @ users)  # c = 1 and p = 0 on every pair
         predicted = np.einsum("kd,kd->k", users[people], rows[items])
         extra = (1 + self.alpha) * (1 - predicted) + predicted
         np.add.at(everywhere, items, extra[:, None] * users[people])
-        return -2 * everywhere + 2 * self.reg * rows
+        gradient: DoubleArray = -2 * everywhere + 2 * self.reg * rows
+        return gradient

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.local_mf import LocalData, SgdSettings, local_pass, scores, start
+from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, SgdSettings, local_pass, scores, start
 from p2prec.types import FloatArray
 
 
@@ -23,15 +23,18 @@ class FedMf:
 
     name: ClassVar[str] = "fedmf"
     objectives: ClassVar[frozenset[Objective]] = BOTH
-    sgd: SgdSettings = field(default_factory=SgdSettings)
-    server_rate: float = 1.0
+    sgd: SgdSettings | None = None
+    """None: `SGD_SETTINGS`."""
+    server_rate: float = 5.0
+    """More than 1 makes up for averaging changes that each client made alone."""
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
-        data, models = LocalData.of(train, rng), start(train, self.sgd, rng)
+        sgd = self.sgd or SGD_SETTINGS[train.objective]
+        data, models = LocalData.of(train, rng), start(train, sgd, rng)
         everyone = np.arange(train.n_people)
         for done in range(train.rounds):
             before = models.item_factors[0].copy()
-            local_pass(models, data, everyone, self.sgd, rng)
+            local_pass(models, data, everyone, sgd, rng)
             models.item_factors[...] = before + np.float32(self.server_rate) * mean_change(before, models.item_factors)
             on_round(done + 1)
         table = float(models.message_bytes)

@@ -6,13 +6,13 @@ Kocsis, Benczur & Jelasity 2016, "Robust decentralized low-rank matrix decomposi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, FLOAT_BYTES, Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.local_mf import LocalData, LocalModels, SgdSettings, local_pass, scores, start
+from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, LocalModels, SgdSettings, local_pass, scores, start
 from p2prec.lab.swarm import disjoint_batches
 from p2prec.types import FloatArray, IndexArray
 
@@ -27,33 +27,35 @@ class GossipLearning:
 
     name: ClassVar[str] = "gossip_learning"
     objectives: ClassVar[frozenset[Objective]] = BOTH
-    sgd: SgdSettings = field(default_factory=SgdSettings)
+    sgd: SgdSettings | None = None
+    """None: `SGD_SETTINGS`."""
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
-        data, models = LocalData.of(train, rng), start(train, self.sgd, rng)
+        sgd = self.sgd or SGD_SETTINGS[train.objective]
+        data, models = LocalData.of(train, rng), start(train, sgd, rng)
         ages = np.zeros(models.item_factors.shape[:2], np.float32)
         for done in range(train.rounds if train.n_people > 1 else 0):
             for batch in disjoint_batches(_one_message_each(train.n_people, rng)):
-                self._deliver(models, ages, data, batch[:, 0], batch[:, 1], rng)
+                _deliver(models, ages, data, batch[:, 0], batch[:, 1], sgd, rng)
             on_round(done + 1)
         sent = models.message_bytes + FLOAT_BYTES * train.n_items
         return Fitted(scores(models, train.objective), train.rounds, sent, sent)
 
-    def _deliver(
-        self,
-        models: LocalModels,
-        ages: FloatArray,
-        data: LocalData,
-        senders: IndexArray,
-        receivers: IndexArray,
-        rng: np.random.Generator,
-    ) -> None:
-        merged, age = merge(
-            models.item_factors[receivers], ages[receivers], models.item_factors[senders], ages[senders]
-        )
-        models.item_factors[receivers], ages[receivers] = merged, age
-        local_pass(models, data, receivers, self.sgd, rng)
-        ages[receivers] += data.touched[receivers]
+
+def _deliver(
+    models: LocalModels,
+    ages: FloatArray,
+    data: LocalData,
+    senders: IndexArray,
+    receivers: IndexArray,
+    sgd: SgdSettings,
+    rng: np.random.Generator,
+) -> None:
+    """Messages between distinct peers: each receiver merges, then updates; in place."""
+    merged, age = merge(models.item_factors[receivers], ages[receivers], models.item_factors[senders], ages[senders])
+    models.item_factors[receivers], ages[receivers] = merged, age
+    local_pass(models, data, receivers, sgd, rng)
+    ages[receivers] += data.touched[receivers]
 
 
 def merge(

@@ -30,21 +30,22 @@ class ItemKnn:
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
         if train.objective == "implicit":
             matrix = dense(train.histories)
-            return Fitted(matrix @ self._nearest(matrix, matrix, self.n_neighbours))
+            summed: FloatArray = matrix @ self._nearest(matrix, matrix, self.n_neighbours)
+            return Fitted(summed)
         mean, user_bias, item_bias = biases(train.histories)
         expected = (mean + user_bias[:, None] + item_bias).astype(np.float32)
         mask = touched(train.histories).astype(np.float32)
-        rest = (dense(train.histories) - expected) * mask
+        rest: FloatArray = (dense(train.histories) - expected) * mask
         similar = self._nearest(rest, mask, self.n_neighbours_ratings)
-        weight = mask @ np.abs(similar)
-        return Fitted(expected + rest @ similar / np.maximum(weight, np.float32(1e-6)))
+        weight: FloatArray = np.maximum(mask @ np.abs(similar), np.float32(1e-6))
+        return Fitted((expected + rest @ similar / weight).astype(np.float32))
 
     def _nearest(self, matrix: FloatArray, mask: FloatArray, k: int) -> FloatArray:
         """(n_items, n_items): column i has the similarities of item i to its k nearest items, 0 elsewhere."""
         together = mask.T @ mask
         lengths = np.linalg.norm(matrix, axis=0)
-        similar: FloatArray = (matrix.T @ matrix) / np.maximum(np.outer(lengths, lengths), np.float32(1e-12))
-        similar *= together / (together + np.float32(self.shrink))
+        cosines = (matrix.T @ matrix) / np.maximum(np.outer(lengths, lengths), np.float32(1e-12))
+        similar: FloatArray = (cosines * (together / (together + np.float32(self.shrink)))).astype(np.float32)
         np.fill_diagonal(similar, 0)
         if k < len(similar):
             cut = np.partition(similar, -k, axis=0)[-k]

@@ -1,0 +1,371 @@
+"""`p2prec lab`: experiments with whole swarms, for those who study how they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2prec.cli.app import app
+
+if TYPE_CHECKING:
+    from p2prec.lab.config import LabConfig
+
+lab_app = typer.Typer(help="Experiments with whole swarms: results, baselines, grids.", no_args_is_help=True)
+app.add_typer(lab_app, name="lab")
+
+RUN_EPILOG = """Examples:
+
+p2prec lab run --data ml-100k --objective explicit --split random --json run.json --plot run.png
+
+p2prec lab run --data movielens-small --peers 100 --rounds 60
+
+p2prec lab run --data ml-100k --drop 0.3 --online 0.5 --topology smallworld
+
+p2prec lab run --data ml-100k --peers 200 --rounds 30 --engine peers --set learning.n_factors=8
+"""
+COMPARE_EPILOG = """Examples:
+
+p2prec lab compare --data ml-100k
+
+p2prec lab compare --data ml-100k --objective explicit --split random --json compare.json
+
+p2prec lab compare --data ml-100k --only swarm --only ease --only popularity
+"""
+SWEEP_EPILOG = """Examples:
+
+p2prec lab sweep grid.toml --output results
+
+p2prec lab sweep grid.toml --output results --ray auto
+"""
+
+
+class Objective(StrEnum):
+    """What is learned from."""
+
+    IMPLICIT = "implicit"
+    EXPLICIT = "explicit"
+
+
+class Topology(StrEnum):
+    """Who can exchange with whom."""
+
+    RANDOM = "random"
+    RING = "ring"
+    SMALLWORLD = "smallworld"
+    TORUS = "torus"
+    FRIENDS = "friends"
+
+
+class Engine(StrEnum):
+    """What computes the swarm."""
+
+    KERNELS = "kernels"
+    PEERS = "peers"
+
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="NAME|PATH",
+        help="A folder or file of interactions, a folder's name in --data-dir, or movielens-small.",
+        show_default=False,
+    ),
+]
+DataDirOption = Annotated[
+    Path,
+    typer.Option("--data-dir", metavar="DIR", envvar="P2PREC_DATA", help="Where data sets are looked up by name."),
+]
+ObjectiveOption = Annotated[Objective, typer.Option(help="Learn from what people did, or from their ratings.")]
+SplitOption = Annotated[
+    str,
+    typer.Option(
+        metavar="last|random|random-one|FILE",
+        help="Each person's latest, a random fifth of all, one random of each person, or a published split's test file.",
+    ),
+]
+PeersOption = Annotated[str, typer.Option(metavar="N|all", help="People who take part, drawn at random.")]
+RoundsOption = Annotated[int, typer.Option(min=1, max=100_000, help="Rounds of the swarm and of all that communicate.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Everything random follows from it.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A learning or privacy parameter, as learning.n_factors=8. May be repeated."
+    ),
+]
+JsonFileOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report to a file.")]
+
+
+@lab_app.command("run", epilog=RUN_EPILOG)
+def run_command(
+    data: DataOption,
+    objective: ObjectiveOption = Objective.IMPLICIT,
+    split: SplitOption = "last",
+    peers: PeersOption = "all",
+    rounds: RoundsOption = 100,
+    seed: SeedOption = 0,
+    topology: Annotated[Topology, typer.Option(help="Who can exchange with whom.")] = Topology.RANDOM,
+    degree: Annotated[int, typer.Option(min=1, max=1000, help="Neighbours that a peer picks.")] = 8,
+    drop: Annotated[
+        float, typer.Option(min=0.0, max=0.99, metavar="P", help="Probability that a message is lost.")
+    ] = 0.0,
+    online: Annotated[
+        float, typer.Option(min=0.01, max=1.0, metavar="P", help="Share of the peers that is there at any time.")
+    ] = 1.0,
+    engine: Annotated[
+        Engine, typer.Option(help="All peers in one array program, or the daemon's own on a simulated network.")
+    ] = Engine.KERNELS,
+    measure_every: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Rounds between measurements.", show_default="ten in all")
+    ] = None,
+    settings: SetOption = None,
+    json_file: JsonFileOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw quality by round (PNG, SVG, PDF; needs p2prec[lab]).")
+    ] = None,
+    data_dir: DataDirOption = Path("../shared/data"),
+) -> None:
+    """Run one swarm, and beside it what it has to be compared with.
+
+    Every peer is judged with its own copy of the model, on interactions that
+    no method has seen: the same model trained in one place, popularity,
+    everybody alone, and gossip learning as published.
+    """
+    import platformdirs
+
+    from p2prec.lab import plot as plots
+    from p2prec.lab.experiment import run
+
+    config = _config(
+        data=data,
+        objective=objective.value,
+        split=split,
+        peers=_people(peers),
+        rounds=rounds,
+        seed=seed,
+        topology=topology.value,
+        degree=degree,
+        drop=drop,
+        online=online,
+        engine=engine.value,
+        measure_every=measure_every,
+        settings=settings,
+    )
+    _check_writable("--json", json_file)
+    if plot is not None:
+        _check_writable("--plot", plot)
+        plots.check_available(plot)
+    with _progress() as on_progress:
+        report = run(config, data_dir, platformdirs.user_cache_path("p2prec"), on_progress)
+    _write_json(json_file, report)
+    if plot is not None:
+        plots.draw(report, plot)
+    _show_run(report)
+
+
+@lab_app.command("compare", epilog=COMPARE_EPILOG)
+def compare_command(
+    data: DataOption,
+    objective: ObjectiveOption = Objective.IMPLICIT,
+    split: SplitOption = "last",
+    peers: PeersOption = "all",
+    rounds: RoundsOption = 100,
+    seed: SeedOption = 0,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="METHOD", help="This method. May be repeated.")
+    ] = None,
+    settings: SetOption = None,
+    json_file: JsonFileOption = None,
+    data_dir: DataDirOption = Path("../shared/data"),
+) -> None:
+    """Compare the swarm with every baseline: quality, bytes and time in one table.
+
+    All get the same training part, the same test questions and, if they
+    communicate, the same number of rounds.
+    """
+    import platformdirs
+
+    from p2prec.cli.screen import show, table, text
+    from p2prec.lab import compare as comparison
+
+    config = _config(
+        data=data,
+        objective=objective.value,
+        split=split,
+        peers=_people(peers),
+        rounds=rounds,
+        seed=seed,
+        settings=settings,
+    )
+    _check_writable("--json", json_file)
+    with _progress() as on_progress:
+        cache = platformdirs.user_cache_path("p2prec")
+        report = comparison.compare(config, only or None, data_dir, cache, on_progress)
+    _write_json(json_file, report)
+    show([*_about(report["config"]), text(""), *table(*comparison.table(report))], hang=None)
+    for name, reason in report["skipped"].items():
+        typer.echo(f"p2prec: {name} left out: {reason}", err=True)
+
+
+@lab_app.command("sweep", epilog=SWEEP_EPILOG)
+def sweep_command(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="TOML with the tables [run] and [grid].", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the reports go.")] = Path(
+        "sweep"
+    ),
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Cells at once.", show_default="one for each core")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster instead (needs p2prec[ray]).")
+    ] = None,
+    data_dir: DataDirOption = Path("../shared/data"),
+) -> None:
+    """Run experiments over a grid of settings, one report each.
+
+    Cells whose report is there already are skipped: start it again to go on
+    after an interruption, or to add values to the grid.
+    """
+    import os
+
+    import platformdirs
+
+    from p2prec.errors import P2PRecError
+    from p2prec.lab.sweep import read_sweep, run_cells, run_cells_on_ray
+
+    cells = read_sweep(config, output)
+    output.mkdir(parents=True, exist_ok=True)
+    waiting = sum(not cell.is_done for cell in cells)
+    typer.echo(f"{len(cells)} cells, {len(cells) - waiting} done already, reports in {output}", err=True)
+    cache = platformdirs.user_cache_path("p2prec")
+    if ray is not None:
+        ended = run_cells_on_ray(cells, data_dir.absolute(), cache, ray)
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ended = run_cells(cells, data_dir.absolute(), cache, min(processes or cores, max(1, waiting)))
+    failed = 0
+    with _progress() as on_progress:
+        for number, (cell, error) in enumerate(ended, start=1):
+            on_progress("cells", number, waiting, "")
+            if error:
+                failed += 1
+                typer.echo(f"p2prec: {cell.path.name}: {error}", err=True)
+    if failed:
+        raise P2PRecError(f"{failed} of {waiting} cells failed; the others are in {output}")
+
+
+def _config(*, settings: list[str] | None, **fields: Any) -> LabConfig:
+    from p2prec.lab.config import assigned, config_from
+
+    return config_from({**fields, **assigned(settings or [])})
+
+
+def _people(text: str) -> int | None:
+    from p2prec.errors import UsageError
+
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"--peers {text}: a number, or all")
+    return int(text)
+
+
+def _check_writable(option: str, path: Path | None) -> None:
+    from p2prec.errors import UsageError
+
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: no such folder")
+
+
+def _write_json(path: Path | None, report: dict[str, Any]) -> None:
+    import json
+
+    if path is not None:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
+    """One bar for each thing that is computed, on stderr; nothing where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[figure]}"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(name: str, done: int, total: int, figure: str) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name.replace("_", " "), total=total, figure="")
+            bars.update(tasks[name], completed=done, total=total, figure=figure)
+
+        yield on_progress
+
+
+def _show_run(report: dict[str, Any]) -> None:
+    from p2prec.cli.screen import bytes_text, labelled, show, table, text
+    from p2prec.lab.experiment import RUN_BASELINES
+
+    names = ("swarm", *RUN_BASELINES)
+    if report["config"]["objective"] == "explicit":
+        header = ["", "RMSE", "worst decile", "sparse quarter"]
+        rows = [
+            [
+                name.replace("_", " "),
+                f"{report[name]['rmse']:.4f}",
+                f"{report['fairness'][name]['worst_decile_rmse']:.3f}",
+                f"{report['fairness'][name]['sparse_quarter_rmse']:.3f}",
+            ]
+            for name in names
+        ]
+    else:
+        header = ["", "HR@10 full", "NDCG@10 full", "HR@10 sampled", "NDCG@10 sampled", "long tail"]
+        rows = [
+            [
+                name.replace("_", " "),
+                *(
+                    f"{report[name][kind][metric]:.4f}"
+                    for kind in ("full", "sampled")
+                    for metric in ("hr_at_10", "ndcg_at_10")
+                ),
+                f"{100 * report['fairness'][name]['long_tail_share_at_10']:.0f}%",
+            ]
+            for name in names
+        ]
+    show([*_about(report["config"]), text(""), *table(header, rows)], hang=None)
+    sent = bytes_text(report["bytes_per_peer_round"])
+    speed = f"{report['peer_rounds_per_second']:,.0f} peer-rounds/s, {bytes_text(report['peak_rss_bytes'])} at most"
+    show(
+        [
+            text(""),
+            labelled("sent", f"{sent} per peer and round, {report['messages']:,} messages"),
+            labelled("copies", f"{report['consensus_distance']:.3f} apart, of the mean's norm"),
+            labelled("speed", speed),
+        ]
+    )
+
+
+def _about(config: dict[str, Any]) -> list[Any]:
+    from p2prec.cli.screen import counted, labelled
+
+    people = counted(config["n_peers"], "peer")
+    return [
+        labelled("data", f"{config['data']}, {config['objective']}, split {config['split']}"),
+        labelled(
+            "swarm", f"{people}, {counted(config['rounds'], 'round')}, {config['topology']}, seed {config['seed']}"
+        ),
+    ]
