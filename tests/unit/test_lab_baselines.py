@@ -66,7 +66,9 @@ def test_popularity_counts_people_or_averages_ratings() -> None:
     assert counted.tolist() == [[3, 1, 1, 0]] * 3
     mean = 16 / 5
     averaged = Popularity(prior_ratings=2).fit(Training.of(TINY, "explicit", 1), rng()).scores
-    np.testing.assert_allclose(averaged[1], [(12 + 2 * mean) / 5, (3 + 2 * mean) / 3, (1 + 2 * mean) / 3, mean], rtol=1e-6)
+    np.testing.assert_allclose(
+        averaged[1], [(12 + 2 * mean) / 5, (3 + 2 * mean) / 3, (1 + 2 * mean) / 3, mean], rtol=1e-6
+    )
 
 
 def test_item_knn_by_hand() -> None:
@@ -119,7 +121,9 @@ def test_solve_rows_equals_one_ridge_regression_after_the_other() -> None:
     solved = solve_rows(offsets, *(a.astype(np.float32) for a in (x, weights, targets)), systems)
     for row, own in enumerate((slice(0, 3), slice(3, 3), slice(3, 7))):
         system = systems[row] + (x[own] * weights[own, None]).T @ x[own]
-        np.testing.assert_allclose(solved[row], np.linalg.solve(system, x[own].T @ (weights[own] * targets[own])), rtol=1e-4)
+        np.testing.assert_allclose(
+            solved[row], np.linalg.solve(system, x[own].T @ (weights[own] * targets[own])), rtol=1e-4
+        )
 
 
 def test_ials_sweeps_never_raise_the_loss_and_end_at_a_stationary_point() -> None:
@@ -179,7 +183,9 @@ def test_fcf_solves_and_sums_as_the_paper_writes_it() -> None:
     confidence = 1 + 3.0 * preference
     for u in range(3):  # equation 4
         system = rows.T @ (confidence[u][:, None] * rows) + 0.5 * np.eye(2)
-        np.testing.assert_allclose(users[u], np.linalg.solve(system, rows.T @ (confidence[u] * preference[u])), rtol=1e-4)
+        np.testing.assert_allclose(
+            users[u], np.linalg.solve(system, rows.T @ (confidence[u] * preference[u])), rtol=1e-4
+        )
     errors = confidence * (preference - users @ rows.T)  # equations 7 and 8
     np.testing.assert_allclose(method.gradient(train, rows, users), -2 * errors.T @ users + 2 * 0.5 * rows, rtol=1e-4)
 
@@ -301,7 +307,11 @@ def test_central_is_a_swarm_in_perfect_consensus(objective: Objective) -> None:
 
 @pytest.mark.parametrize("objective", ["implicit", "explicit"])
 def test_alone_is_what_the_device_measures(objective: Objective) -> None:
-    train, learning, privacy = training(objective, n_people=3), SMALL[objective], PrivacyParameters(noise_multiplier=1.0)
+    train, learning, privacy = (
+        training(objective, n_people=3),
+        SMALL[objective],
+        PrivacyParameters(noise_multiplier=1.0),
+    )
     fitted = Alone(learning, privacy, SEED).fit(train, rng()).scores
     for person in range(3):
         pairs = train.histories.of(person)

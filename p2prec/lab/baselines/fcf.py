@@ -24,8 +24,8 @@ class Fcf:
     objectives: ClassVar[frozenset[Objective]] = frozenset({"implicit"})
     n_factors: int = 16
     alpha: float = 10.0
-    reg: float = 5.0
-    learning_rate: float = 0.05
+    reg: float = 10.0
+    learning_rate: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
 
