@@ -52,7 +52,11 @@ def test_sampled_ranking_equals_the_naive_one(parts: LabSplit) -> None:
 def test_questions_are_the_same_for_every_method(parts: LabSplit) -> None:
     judge = Judge(parts, "implicit", rng())
     scores = rng(5).normal(size=(20, 150)).astype(np.float32)
-    assert judge.judge(scores).figures == judge.judge(scores).figures == Judge(parts, "implicit", rng()).judge(scores).figures
+    assert (
+        judge.judge(scores).figures
+        == judge.judge(scores).figures
+        == Judge(parts, "implicit", rng()).judge(scores).figures
+    )
 
 
 def test_few_negatives_are_all_taken() -> None:

@@ -53,7 +53,9 @@ def test_equal_times_are_decided_by_lot() -> None:
 
 
 def test_people_whose_history_cannot_be_split_are_left_out() -> None:
-    histories = histories_of({"single": [(0, 1, 5)], "timeless": [(0, 1, 0), (1, 1, 0)], "c": [(0, 1, 1), (1, 1, 2)]}, 2)
+    histories = histories_of(
+        {"single": [(0, 1, 5)], "timeless": [(0, 1, 0), (1, 1, 0)], "c": [(0, 1, 1), (1, 1, 2)]}, 2
+    )
     assert split(histories, "last", rng()).left_out == 2
     assert split(histories, "random-one", rng()).left_out == 1
     names = [[histories.users[i] for i in split_people(histories, kind)] for kind in KINDS]
