@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Plan:
 
     manifest: Manifest
     histories: Histories
-    secrets: tuple[bytes, ...]
+    holdout_secrets: tuple[bytes, ...]
     shown: int
     """Index of the person whose recommendations are shown."""
 
@@ -64,7 +65,7 @@ class Plan:
         """Which of a person's rows are held out: the daemon's own rule (`p2prec.daemon.history`)."""
         pairs = self.histories.of(person)
         keys = [self.histories.catalogue.keys[i] for i in pairs.items.tolist()]
-        return held_out(keys, self.secrets[person], HOLDOUT_FRACTION)
+        return held_out(keys, self.holdout_secrets[person], HOLDOUT_FRACTION)
 
     def popularity(self) -> list[RankingScores]:
         """How well the training part's most popular titles rank each person's held-out ones."""
@@ -80,16 +81,17 @@ def make_plan(
 ) -> Plan:
     """The swarm of these people. seed: everything random that is ours to choose follows from it."""
     manifest = Manifest(
-        name="demo",
+        # A name of its own, and so a swarm id of its own: two demos on one machine must not become one swarm.
+        name=f"demo-{secrets.token_hex(4)}",
         catalogue=reference_catalogue(histories.catalogue.canonical_csv(), len(histories.catalogue)),
         seed=hashlib.sha256(f"p2prec demo {seed}".encode()).hexdigest(),
         learning=LearningParameters(round_interval_s=round_interval_s),
         privacy=PrivacyParameters(noise_multiplier=noise_multiplier),
     )
-    secrets = tuple(hashlib.sha256(f"{seed}/{user}".encode()).digest() for user in histories.users)
+    holdout_secrets = tuple(hashlib.sha256(f"{seed}/{user}".encode()).digest() for user in histories.users)
     lengths = np.diff(histories.offsets)
     shown = int(np.argsort(lengths, kind="stable")[len(lengths) // 2])
-    return Plan(manifest, histories, secrets, shown)
+    return Plan(manifest, histories, holdout_secrets, shown)
 
 
 def round_interval_s(n_peers: int, n_processes: int) -> float:
@@ -113,7 +115,7 @@ def write_plans(plan: Plan, directory: Path, n_processes: int) -> list[Path]:
                 items=[catalogue.keys[i] for i in pairs.items.tolist()],
                 values=pairs.values.tolist(),
                 times=pairs.times.tolist(),
-                holdout_secret=plan.secrets[person],
+                holdout_secret=plan.holdout_secrets[person],
             )
         )
     paths = []
