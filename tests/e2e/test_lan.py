@@ -36,7 +36,9 @@ def has_met(n_others: int, device: Device) -> dict[str, Any]:
     return device.until(lambda s: s["neighbours"] == n_others and s["exchanges"] >= 3, "has met and learned from all")
 
 
-def test_four_machines_find_each_other_and_outlive_a_pulled_cable(make_device: MakeDevice, lan: Lan) -> None:
+@pytest.fixture
+def devices(make_device: MakeDevice, lan: Lan) -> list[Device]:
+    """Four that were started at the same time and have found each other."""
     devices = [make_device(f"machine-{number}") for number in range(1, 5)]
     for number, device in enumerate(devices, start=1):
         device.on_machine = lan.on_machine(number)
@@ -44,9 +46,19 @@ def test_four_machines_find_each_other_and_outlive_a_pulled_cable(make_device: M
         device.serve(**ON_A_LAN)
     for device in devices:
         has_met(3, device)
-    peers = {peer["host"] for peer in devices[0].ask("peers")["peers"]}
-    assert peers == {lan.address(number) for number in (2, 3, 4)}
+    return devices
 
+
+def test_four_machines_find_each_other_and_learn(devices: list[Device], lan: Lan) -> None:
+    for number, device in enumerate(devices, start=1):
+        others = {lan.address(n) for n in (1, 2, 3, 4) if n != number}
+        assert {peer["host"] for peer in device.ask("peers")["peers"]} == others
+        assert device.status()["messages_refused"] == 0
+    assert "mdns" in {e["source"] for device in devices for e in device.events("PeerSighted")}
+
+
+@pytest.mark.slow
+def test_a_pulled_cable_is_noticed_and_its_end_too(devices: list[Device], lan: Lan) -> None:
     lan.plug(4, into_switch=False)
     devices[3].until(lambda s: s["state"] == "searching", "notices that nobody answers")
     for device in devices[:3]:
