@@ -115,7 +115,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--seeds", type=_seeds, default=range(5), help="how many, or FIRST-LAST (default: 5)")
     parser.add_argument("--rounds", type=int, nargs="+", default=[25, 50, 80], help="when to measure")
-    parser.add_argument("--noise", type=float, default=0.01, help="noise multiplier (default: the demo's 0.01)")
+    parser.add_argument("--noise", type=float, default=0.005, help="noise multiplier (default: the demo's 0.005)")
     parser.add_argument("--degree", type=int, default=8, help="neighbours that a peer picks (default: 8)")
     parser.add_argument("--alone", action="store_true", help="measure everybody alone as well")
     return parser.parse_args(arguments)

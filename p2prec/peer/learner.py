@@ -35,7 +35,7 @@ class Learner:
         self.parameters = parameters
         self.privacy = privacy
         self.swarm_size_estimate = 100.0
-        """Peers in the swarm, as far as the caller can tell; explicit feedback only."""
+        """Peers in the swarm, as far as the caller can tell (`step` says what for)."""
         self._state = initial_state(parameters, seed, item_keys)
         self._items: IndexArray = np.empty(0, np.int64)
         self._values: FloatArray = np.empty(0, np.float32)

@@ -23,10 +23,10 @@ ONES = np.ones(6, np.float32)
 def _two_tastes(n_peers: int) -> list[np.ndarray]:
     """Peers like items below 30 or from 30 on: the simplest thing there is to learn from others."""
     rng = np.random.default_rng(5)
-    return [30 * (peer % 2) + rng.choice(30, 12, replace=False) for peer in range(n_peers)]
+    return [30 * (peer % 2) + rng.choice(30, 15, replace=False) for peer in range(n_peers)]
 
 
-def _swarm_of_learners(rounds: int, n_peers: int = 8) -> list[Learner]:
+def _swarm_of_learners(rounds: int, n_peers: int = 12) -> list[Learner]:
     learners = [Learner(PARAMETERS, QUIET, KEYS, SEED) for _ in range(n_peers)]
     rng = np.random.default_rng(1)
     for learner, items in zip(learners, _two_tastes(n_peers), strict=True):
@@ -48,10 +48,11 @@ def _swarm_of_learners(rounds: int, n_peers: int = 8) -> list[Learner]:
 
 def test_peers_learn_from_each_other() -> None:
     learners = _swarm_of_learners(25)
+    own_taste = []
     for peer, learner in enumerate(learners):
         learner.solve()
-        mine = (learner.recommend(10) >= 30) == bool(peer % 2)
-        assert mine.mean() >= 0.9
+        own_taste.append(((learner.recommend(10) >= 30) == bool(peer % 2)).mean())
+    assert min(own_taste) >= 0.7 and np.mean(own_taste) >= 0.9
     factors = np.stack([learner.state.item_factors for learner in learners])
     assert factors.std(axis=0).mean() < 0.1 * np.abs(factors).mean()
 
@@ -59,12 +60,12 @@ def test_peers_learn_from_each_other() -> None:
 def test_the_lab_computes_the_same_rounds() -> None:
     """Different random draws, the same swarm: the copies end up alike."""
     learners = _swarm_of_learners(25)
-    people = People.of([(items, np.ones(items.size, np.float32)) for items in _two_tastes(8)])
+    people = People.of([(items, np.ones(items.size, np.float32)) for items in _two_tastes(12)])
     lab = LabSwarm(PARAMETERS, QUIET, KEYS, SEED, people, np.random.default_rng(2))
     lab.run(25)
     ours = np.mean([learner.scores() for learner in learners], axis=0)
     assert np.corrcoef(ours, lab.scores().mean(axis=0))[0, 1] > 0.98
-    assert lab.state.age.tolist() == [25.0] * 8
+    assert lab.state.age.tolist() == [25.0] * 12
 
 
 def test_exchanges_in_batches_are_those_one_by_one() -> None:
@@ -183,9 +184,9 @@ def test_nothing_leaves_but_through_a_contribution() -> None:
 
 def test_quality_compares_the_swarm_with_popularity_and_with_learning_alone() -> None:
     learner = _swarm_of_learners(25)[0]
-    unseen = np.setdiff1d(np.arange(30), learner.items)[:5]
+    unseen = np.setdiff1d(np.arange(30), learner.items)
     quality = measure(learner, unseen, alone_scores(learner, KEYS, SEED))
-    assert quality.held_out == 5
+    assert quality.held_out == 15
     assert quality.auc > 0.9 and quality.hr_at_10 == 1.0
     assert quality.ndcg_at_10 > quality.popularity_ndcg_at_10
     assert quality.auc > quality.alone_auc
@@ -194,6 +195,6 @@ def test_quality_compares_the_swarm_with_popularity_and_with_learning_alone() ->
 def test_popularity_is_what_the_swarm_touches() -> None:
     learners = _swarm_of_learners(25)
     truth = np.zeros(60)
-    for items in _two_tastes(8):
-        truth[items] += 1 / 8
-    assert np.corrcoef(touched_share(learners[0].state), truth)[0, 1] > 0.9
+    for items in _two_tastes(12):
+        truth[items] += 1 / 12
+    assert np.corrcoef(touched_share(learners[0].state), truth)[0, 1] > 0.8

@@ -10,13 +10,15 @@ from p2prec.manifest import LearningParameters
 from p2prec.model.contribution import EVIDENCE_WEIGHT, Contribution, absorb, contribution, sample_items, touched_share
 from p2prec.model.schedule import contributes_at, learning_rate
 from p2prec.model.state import ModelState, initial_state
-from p2prec.model.step import step
+from p2prec.model.step import SMALLEST_SWARM, step
 from p2prec.model.user import solve_user
 
 M, D, PEERS = 12, 3, 4
+N = 40
+"""The swarm size that a step is told: the penalty is one of that many."""
 KEYS = [f"item-{i}" for i in range(M)]
-IMPLICIT = LearningParameters(n_factors=D, alpha0=0.3, reg=0.2, momentum=0.0, learning_rate=1.0, init_scale=0.5)
-EXPLICIT = msgspec.structs.replace(IMPLICIT, objective="explicit", reg=2.0, evidence_floor=1.0)
+IMPLICIT = LearningParameters(n_factors=D, alpha0=0.3, reg=8.0, momentum=0.0, learning_rate=1.0, init_scale=0.5)
+EXPLICIT = msgspec.structs.replace(IMPLICIT, objective="explicit", reg=20.0, user_reg=5.0, evidence_floor=1.0)
 BOTH = pytest.mark.parametrize("parameters", [IMPLICIT, EXPLICIT], ids=["implicit", "explicit"])
 
 
@@ -64,9 +66,9 @@ def _swarm_objective(
             total += parameters.alpha0 * float(((q @ p) ** 2).sum()) / PEERS
         total += float(errors @ errors) / PEERS
     if parameters.objective == "explicit":
-        total += parameters.reg / PEERS * float((q * q).sum())
+        total += parameters.reg / N * float((q * q).sum())
     else:
-        total += parameters.reg * float(((share + parameters.alpha0) * (q * q).sum(axis=1)).sum())
+        total += parameters.reg / N * float(((share + parameters.alpha0) * (q * q).sum(axis=1)).sum())
     return total / 2
 
 
@@ -78,13 +80,13 @@ def test_the_step_follows_the_gradient_of_the_objective(parameters: LearningPara
     people = _people(parameters)
     users, mean = _mean_contribution(parameters, state, people)
     moved = mean.copy()
-    step(parameters, moved, PEERS)
+    step(parameters, moved, N)
     direction = (moved.item_factors - state.item_factors).astype(np.float64)
     if parameters.objective == "implicit":
         weight = touched_share(mean)[:, None] + parameters.alpha0
         gradient = -weight * (direction @ (mean.gram + parameters.damping * np.eye(D)))
     else:
-        gradient = -(touched_share(mean)[:, None] + parameters.evidence_floor / PEERS) * direction
+        gradient = -(touched_share(mean)[:, None] + (parameters.reg + parameters.evidence_floor) / N) * direction
 
     expected = np.zeros_like(gradient)
     for at in np.ndindex(*gradient.shape):
@@ -99,13 +101,14 @@ def test_the_step_follows_the_gradient_of_the_objective(parameters: LearningPara
 
 @BOTH
 def test_rounds_lower_the_objective(parameters: LearningParameters) -> None:
+    parameters = msgspec.structs.replace(parameters, learning_rate=0.3)
     state = initial_state(parameters, b"s" * 32, KEYS)
     people = _people(parameters)
     values = []
     for _ in range(15):
         users, mean = _mean_contribution(parameters, state, people)
         values.append(_swarm_objective(parameters, state.item_factors, users, people))
-        step(parameters, mean, PEERS)
+        step(parameters, mean, N)
         mean.gradient[:], mean.evidence[:], mean.gram[:] = 0, 0, 0
         state = mean
     assert values[-1] < values[0]
@@ -141,10 +144,10 @@ def test_many_peers_at_once_are_each_peer_alone(parameters: LearningParameters) 
         age=np.array([s.age for s in states]),
     )
     absorb(parameters, stacked, together)
-    step(parameters, stacked, PEERS)
+    step(parameters, stacked, N)
     for peer, (state, own) in enumerate(zip(states, singles, strict=True)):
         absorb(parameters, state, own)
-        step(parameters, state, PEERS)
+        step(parameters, state, N)
         np.testing.assert_allclose(stacked.item_factors[peer], state.item_factors, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(stacked.evidence[peer], state.evidence)
         np.testing.assert_allclose(stacked.gram[peer], state.gram, rtol=1e-5)
@@ -164,7 +167,7 @@ def test_a_noisy_gram_with_negative_curvature_does_not_blow_up() -> None:
     state.gram[:] = -np.eye(D, dtype=np.float32)
     state.evidence[:] = -1.0
     for _ in range(50):
-        step(IMPLICIT, state)
+        step(IMPLICIT, state, N)
     assert np.abs(state.item_factors).max() < 10
 
 
@@ -189,3 +192,15 @@ def test_the_learning_rate_falls_to_its_floor() -> None:
 def test_contributions_are_due_at_the_start_and_then_every_so_often() -> None:
     parameters = LearningParameters(contribute_every_rounds=3)
     assert [contributes_at(parameters, age) for age in range(7)] == [True, False, False, True, False, False, True]
+
+
+@BOTH
+def test_a_tiny_swarm_is_penalized_like_a_small_one(parameters: LearningParameters) -> None:
+    moved = []
+    for size in (1.0, SMALLEST_SWARM, SMALLEST_SWARM + 1):
+        state = initial_state(parameters, b"s" * 32, KEYS)
+        state.gram += np.eye(len(state.gram), dtype=np.float32)
+        step(parameters, state, size)
+        moved.append(state.item_factors)
+    np.testing.assert_array_equal(moved[0], moved[1])
+    assert not np.array_equal(moved[1], moved[2])
