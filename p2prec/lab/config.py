@@ -10,18 +10,10 @@ from msgspec import Meta, Struct
 
 from p2prec.errors import UsageError
 from p2prec.lab.topology import DEGREE
-from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 
 MAX_SIMULATED_PEERS = 1000
 """`--engine peers` runs every message of every peer; beyond this it takes hours."""
-_EXPLICIT: dict[str, Any] = {
-    "n_factors": 8,
-    "momentum": 0.9,
-    "learning_rate": 0.4,
-    "reg": 5.0,
-    "user_reg": 5.0,
-}
-"""Where explicit feedback's defaults differ, as in `p2prec swarm create`."""
 
 
 class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,9 +40,9 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     measure_every: Annotated[int, Meta(ge=1)] | None = None
     """Rounds between measurements on the way. None: ten in all."""
     learning: dict[str, Any] = {}
-    """Learning parameters that differ from the defaults."""
+    """Learning parameters that differ from `p2prec.manifest.recommended`."""
     privacy: dict[str, Any] = {}
-    """Privacy parameters that differ from the defaults."""
+    """Privacy parameters that differ from `p2prec.manifest.recommended`."""
 
     @property
     def swarm_seed(self) -> bytes:
@@ -59,14 +51,15 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def learning_parameters(self) -> LearningParameters:
         """Raises UsageError that names the field at fault."""
-        defaults = _EXPLICIT if self.objective == "explicit" else {}
+        defaults = msgspec.to_builtins(recommended(self.objective)[0])
         fields = {**defaults, **self.learning, "objective": self.objective}
         converted: LearningParameters = _converted(fields, LearningParameters, "learning")
         return converted
 
     def privacy_parameters(self) -> PrivacyParameters:
         """Raises UsageError that names the field at fault."""
-        converted: PrivacyParameters = _converted(dict(self.privacy), PrivacyParameters, "privacy")
+        fields = {**msgspec.to_builtins(recommended(self.objective)[1]), **self.privacy}
+        converted: PrivacyParameters = _converted(fields, PrivacyParameters, "privacy")
         return converted
 
 
