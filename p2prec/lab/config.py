@@ -17,7 +17,7 @@ MAX_SIMULATED_PEERS = 1000
 
 
 class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One experiment. `validated` checks what the types cannot."""
+    """One experiment. Make it by `config_from`, which checks what the types cannot."""
 
     data: Annotated[str, Meta(min_length=1)]
     """A folder or file, the name of a folder in the data directory, or `movielens-small`."""
