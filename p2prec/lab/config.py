@@ -13,7 +13,7 @@ from p2prec.lab.topology import DEGREE
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 
 MAX_SIMULATED_PEERS = 1000
-"""`--engine peers` runs every message of every peer; beyond this it takes hours."""
+"""`--engine peers` runs every message of every peer, and introduces each to all others."""
 
 
 class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
