@@ -12,7 +12,7 @@ SOURCES := p2prec tests deploy
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test check bench test-slow chaos clean
+.PHONY: help demo test check bench parity test-slow chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -32,6 +32,9 @@ check: $(VENV)/.dev ## Check style, types and the order of imports
 
 bench: $(VENV)/.dev ## Measure memory, CPU, start and answers of one daemon
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
+
+parity: $(VENV)/.dev ## Hold the demo's daemons next to the vectorised computation of the same rounds (6 minutes)
+	@$(BIN)/python tests/benchmarks/parity.py $(ARGS)
 
 test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -8,12 +8,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import Interaction
 from p2prec.data.synthetic import synthetic_histories
-from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, reference_catalogue
+from p2prec.manifest import Manifest, recommended, reference_catalogue
 from p2prec.types import ItemKey
 
 DATA_VARIABLE = "P2PREC_DATA"
@@ -38,13 +39,14 @@ class Films:
     people: tuple[tuple[Interaction, ...], ...]
 
     def manifest(self, *, noise_multiplier: float = 0.02) -> Manifest:
-        """A swarm with the defaults of `p2prec.manifest` and rounds of 10 s. Noise is on, since drawing it costs time."""
+        """A swarm with the recommended parameters and rounds of 10 s. Noise is on, since drawing it costs time."""
+        learning, privacy = recommended("implicit")
         return Manifest(
             name="bench",
             catalogue=reference_catalogue(self.catalogue.canonical_csv(), len(self.catalogue)),
             seed="00" * 32,
-            learning=LearningParameters(round_interval_s=10.0),
-            privacy=PrivacyParameters(noise_multiplier=noise_multiplier),
+            learning=msgspec.structs.replace(learning, round_interval_s=10.0),
+            privacy=msgspec.structs.replace(privacy, noise_multiplier=noise_multiplier),
         )
 
 

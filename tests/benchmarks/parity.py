@@ -1,0 +1,121 @@
+"""The demo's daemons against the vectorised computation of the same rounds (`make parity`).
+
+Real sockets, TLS and discovery on one side, `p2prec.lab.swarm` on the other; the same people, held-out parts, common start, noise
+and mean number of rounds. What differs is chance: whom a peer meets, the noise drawn, how values are rounded. In the computation
+every exchange succeeds, so rounds are twice as long here as in the demo, for the machine to keep up. Exits with 1 when the swarm's
+NDCG@10 or AUC, the mean over the seeds, differ by more than 2%.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import platformdirs
+
+from p2prec.config import PeerSettings
+from p2prec.data.demo_data import load_demo_data, synthetic_demo_data
+from p2prec.data.histories import choose_people
+from p2prec.demo.plan import Plan, make_plan, round_interval_s
+from p2prec.demo.run import Progress, run_demo
+from p2prec.lab.swarm import LabSwarm, People
+from p2prec.metrics.ranking import ranking_scores
+from p2prec.types import DoubleArray
+
+METRICS = ("ndcg_at_10", "auc")
+BOUND = 0.02
+MIN_SUCCESS = 0.95
+N_COMPUTED = 6
+"""Runs of the vectorised computation, each with chances of its own."""
+
+
+def main() -> None:
+    options = _options()
+    if options.synthetic:
+        data = synthetic_demo_data(max(options.peers, 50), 1000, 0)
+    else:
+        data = load_demo_data(options.data, platformdirs.user_cache_path("p2prec"))
+    print(f"{data.source}: {options.peers} people, {options.seconds:g} s, seeds {options.seeds}")
+    ratios = []
+    for seed in options.seeds:
+        people = choose_people(data.histories, options.peers, seed=seed)
+        interval_s = options.interval or 2 * round_interval_s(options.peers, options.processes)
+        plan = make_plan(people, seed=seed, round_interval_s=interval_s)
+        report = run_demo(plan, n_processes=options.processes, seconds=options.seconds, on_progress=_show)
+        daemons = np.array([report["swarm"][name] for name in METRICS])
+        computed = np.array([compute(plan, report["rounds"], run) for run in range(N_COMPUTED)])
+        ratios.append(daemons / computed.mean(axis=0))
+        deviation = computed.std(axis=0, ddof=1) / computed.mean(axis=0)
+        success = report["exchanges"] / (2 * report["rounds"])
+        print(
+            f"seed {seed}: {report['rounds']:.1f} rounds of {interval_s:g} s a peer, {success:.0%} of the exchanges succeeded"
+        )
+        if success < MIN_SUCCESS:
+            print("  the machine did not keep up, so these are not the same rounds: give it a longer --interval")
+        for name, real, lab, ratio, one_run in zip(
+            METRICS, daemons, computed.mean(axis=0), ratios[-1], deviation, strict=True
+        ):
+            print(
+                f"  {name:<11} daemons {real:.4f}  computed {lab:.4f}  ratio {ratio:.4f}  (one run deviates by {one_run:.2%})"
+            )
+    mean = np.mean(ratios, axis=0)
+    print("mean ratio: " + ", ".join(f"{name} {ratio:.4f}" for name, ratio in zip(METRICS, mean, strict=True)))
+    sys.exit(bool(np.abs(mean - 1).max() > BOUND))
+
+
+def with_noise(plan: Plan, noise_multiplier: float) -> Plan:
+    privacy = msgspec.structs.replace(plan.manifest.privacy, noise_multiplier=noise_multiplier)
+    return replace(plan, manifest=msgspec.structs.replace(plan.manifest, privacy=privacy))
+
+
+def compute(plan: Plan, rounds: float, run: int) -> DoubleArray:
+    """The swarm's mean of each of METRICS, after as many rounds as the daemons began on average."""
+    parts = [(plan.histories.of(person).items, plan.test_part(person)) for person in range(len(plan.histories))]
+    train = [items[~test] for items, test in parts]
+    manifest = plan.manifest
+    swarm = LabSwarm(
+        manifest.learning,
+        manifest.privacy,
+        plan.histories.catalogue.keys,
+        bytes.fromhex(manifest.seed),
+        People.of([(items, np.ones(items.size, np.float32)) for items in train]),
+        np.random.default_rng([run, 2]),
+        degree=PeerSettings().target_neighbours // 2,  # links count both ways
+    )
+    swarm.run(max(0, round(rounds) - 1))  # a daemon steps when it begins its next round
+    swarm.mix()
+    ranked = [
+        ranking_scores(scores, items[test], items[~test])
+        for scores, (items, test) in zip(swarm.scores(), parts, strict=True)
+        if test.any()
+    ]
+    return np.array([np.mean([one.ndcg for one in ranked]), np.mean([one.auc for one in ranked])])
+
+
+def _show(progress: Progress) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{progress.elapsed_s:5.0f} s, {progress.rounds:5.1f} rounds ", end="", file=sys.stderr, flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--seconds", type=float, default=90)
+    parser.add_argument("--interval", type=float, metavar="S", help="between rounds (default: twice the demo's)")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, metavar="X", help="noise multiplier (default 0: less chance)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one demo each (default 0 1)")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="instead of MovieLens-latest-small")
+    parser.add_argument("--synthetic", action="store_true", help="made-up people")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
