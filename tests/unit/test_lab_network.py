@@ -135,6 +135,16 @@ def test_everybody_contributes_on_their_own_schedule() -> None:
     assert contributed == [0, 4, 8]
 
 
+def test_some_peers_contribute_exactly_as_all_do() -> None:
+    everybody, some = swarm(), swarm()
+    everybody._contribute()
+    some._contribute_some(np.array([3, 0, 17]))
+    for name in ("gradient", "evidence", "gram"):
+        whole, part = getattr(everybody.state, name), getattr(some.state, name)
+        np.testing.assert_allclose(part[[0, 3, 17]], whole[[0, 3, 17]], atol=1e-6)
+        assert not np.delete(part, [0, 3, 17], axis=0).any()
+
+
 def test_sums_are_conserved_under_loss() -> None:
     networked = swarm(drop=0.3, learning=LearningParameters(n_factors=3, contribute_every_rounds=10_000))
     networked.round()
