@@ -81,16 +81,22 @@ class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The peer stops contributing (and goes on receiving) before it would spend more. None: no limit is set."""
 
 
+CIRCLE_NOISE = 0.02
+"""A noise multiplier for people who know each other: it blurs single contributions, costs a few per cent of the quality among a
+hundred people, and promises nothing formal."""
+
+
 def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningParameters, PrivacyParameters]:
-    """Where a new swarm should start from: what worked from 20 to 1,000 people, on films and in a shop, without noise to
-    speak of (docs/research/0001-small-swarms.md). The classes' own defaults are those for implicit feedback.
+    """Where a new swarm should start from: what worked from 20 to 1,000 people, on films and in a shop
+    (docs/research/0001-small-swarms.md).
 
     Ratings are sparse evidence about their own scale: they need a penalty on the user side that is counted in ratings, and
     their errors add up to larger contributions.
     """
     if objective == "explicit":
-        return LearningParameters(objective="explicit", reg=10.0, user_reg=10.0), PrivacyParameters(clip_norm=10.0)
-    return LearningParameters(), PrivacyParameters()
+        learning = LearningParameters(objective="explicit", reg=10.0, user_reg=10.0)
+        return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=CIRCLE_NOISE)
+    return LearningParameters(), PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
 
 
 class CatalogueReference(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,17 +45,10 @@ p2prec swarm show films.toml --json
 p2prec swarm show --items | grep -i matrix
 """
 _N_BAD_ROWS_SHOWN = 5
-_EXPLICIT = {
-    "objective": "explicit",
-    "n_factors": 8,
-    "momentum": 0.9,
-    "learning_rate": 0.4,
-    "reg": 5.0,
-    "user_reg": 5.0,
-}
-"""Ratings need fewer factors and far more regularization than events. RMSE on a random fifth after 60 rounds, with 300 of
-MovieLens-100K's people and its 1,000 most rated titles: .964, against .997 with `reg` 15 and `user_reg` .1. Chosen among
-ten settings by looking at that same fifth: where to start from, not where to stop."""
+_FORMAL_NOISE = 0.5
+"""From here on noise is meant to promise something, and contributions are worth being rare."""
+_FORMAL_CONTRIBUTE_EVERY = 30
+"""Rounds of mixing that a strongly noised contribution needs before the next one is worth its price."""
 
 
 class Objective(StrEnum):
@@ -88,7 +81,7 @@ def create(
     ] = False,
     n_factors: Annotated[
         int | None,
-        typer.Option(min=1, max=256, metavar="D", help="Latent factors.", show_default="16 implicit, 8 explicit"),
+        typer.Option(min=1, max=256, metavar="D", help="Latent factors.", show_default="16"),
     ] = None,
     round_interval: Annotated[
         float, typer.Option(min=0.05, max=86_400, metavar="S", help="Seconds between a peer's rounds.")
@@ -100,15 +93,20 @@ def create(
             max=10_000,
             metavar="N",
             help="Rounds between a peer's own contributions; each costs privacy.",
-            show_default="1, with noise 30",
+            show_default="5; 30 with noise of 0.5 or more",
         ),
     ] = None,
     noise_multiplier: Annotated[
-        float,
-        typer.Option(min=0.0, metavar="X", help="Noise on each contribution, as a multiple of the clip norm. 0: none."),
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="X",
+            help="Noise on each contribution, as a multiple of the clip norm. 0: none.",
+            show_default="0.02, for a circle of people who know each other",
+        ),
+    ] = None,
     clip_norm: Annotated[
-        float | None, typer.Option(metavar="C", help="Largest norm of a contribution.", show_default="3.0")
+        float | None, typer.Option(metavar="C", help="Largest norm of a contribution.", show_default="recommended")
     ] = None,
     epsilon_budget: Annotated[
         float | None,
@@ -129,7 +127,15 @@ def create(
     from p2prec.storage.invitation import Invitation, membership_key_of
 
     found = read_catalogue(catalogue)
-    learning = _learning(objective, n_factors, round_interval, contribute_every or (30 if noise_multiplier else 1))
+    learning, privacy = _parameters(
+        objective,
+        n_factors=n_factors,
+        round_interval_s=round_interval,
+        contribute_every_rounds=contribute_every,
+        noise_multiplier=noise_multiplier,
+        clip_norm=clip_norm,
+        epsilon_budget=epsilon_budget,
+    )
     _check_message_size(learning, len(found.catalogue))
     secret = secrets.token_bytes(32) if private else None
     manifest = _validated(
@@ -139,7 +145,7 @@ def create(
             seed=secrets.token_hex(32),
             membership_key=membership_key_of(secret) if secret else None,
             learning=learning,
-            privacy=_privacy(noise_multiplier, clip_norm, epsilon_budget),
+            privacy=privacy,
         )
     )
     _check_budget(manifest)
@@ -277,26 +283,32 @@ def show(
 # Parameters
 
 
-def _learning(
-    objective: Objective, n_factors: int | None, round_interval_s: float, contribute_every_rounds: int
-) -> LearningParameters:
-    from p2prec.manifest import LearningParameters
+def _parameters(
+    objective: Objective,
+    *,
+    n_factors: int | None,
+    round_interval_s: float,
+    contribute_every_rounds: int | None,
+    noise_multiplier: float | None,
+    clip_norm: float | None,
+    epsilon_budget: float | None,
+) -> tuple[LearningParameters, PrivacyParameters]:
+    """The recommended parameters with what was asked for otherwise."""
+    import msgspec
 
-    fields: dict[str, Any] = {"round_interval_s": round_interval_s, "contribute_every_rounds": contribute_every_rounds}
-    if objective is Objective.EXPLICIT:
-        fields |= _EXPLICIT
-    if n_factors is not None:
-        fields["n_factors"] = n_factors
-    return LearningParameters(**fields)
+    from p2prec.manifest import recommended
 
-
-def _privacy(noise_multiplier: float, clip_norm: float | None, epsilon_budget: float | None) -> PrivacyParameters:
-    from p2prec.manifest import PrivacyParameters
-
-    fields: dict[str, Any] = {"noise_multiplier": noise_multiplier, "epsilon_budget": epsilon_budget}
-    if clip_norm is not None:
-        fields["clip_norm"] = clip_norm
-    return PrivacyParameters(**fields)
+    learning, privacy = recommended(objective.value)
+    given = {"noise_multiplier": noise_multiplier, "clip_norm": clip_norm, "epsilon_budget": epsilon_budget}
+    privacy = msgspec.structs.replace(privacy, **{name: value for name, value in given.items() if value is not None})
+    if contribute_every_rounds is None and privacy.noise_multiplier >= _FORMAL_NOISE:
+        contribute_every_rounds = _FORMAL_CONTRIBUTE_EVERY
+    changes = {
+        "n_factors": n_factors,
+        "round_interval_s": round_interval_s,
+        "contribute_every_rounds": contribute_every_rounds,
+    }
+    return msgspec.structs.replace(learning, **{k: v for k, v in changes.items() if v is not None}), privacy
 
 
 def _validated(manifest: Manifest) -> Manifest:
@@ -312,10 +324,10 @@ def _validated(manifest: Manifest) -> Manifest:
 
 def _check_budget(manifest: Manifest) -> None:
     """Raises UsageError when the budget would not let anybody contribute even once."""
-    from p2prec.cli.swarm_text import budget_of
     from p2prec.errors import UsageError
+    from p2prec.privacy.ledger import Budget
 
-    budget = budget_of(manifest)
+    budget = Budget.of(manifest)
     if budget.max_contributions() != 0:
         return
     if manifest.privacy.noise_multiplier == 0:

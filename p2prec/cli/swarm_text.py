@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _CONTRIBUTIONS_SHOWN = 10
+_MEANINGLESS_EPSILON = 20.0
+"""Beyond this an epsilon is a number, not a promise."""
 _NO_NOISE = "no noise: a neighbour can tell what you like from what your device sends"
 
 
@@ -24,22 +26,17 @@ def in_words(manifest: Manifest) -> str:
     membership = "private" if manifest.is_private else "open"
     if manifest.privacy.noise_multiplier == 0:
         return f"{membership}, {_NO_NOISE}"
-    epsilon = budget_of(manifest).epsilon_after(_CONTRIBUTIONS_SHOWN)
+    epsilon = Budget.of(manifest).epsilon_after(_CONTRIBUTIONS_SHOWN)
+    if epsilon > _MEANINGLESS_EPSILON:
+        return f"{membership}, a little noise, for people who trust each other: no formal privacy"
     return f"{membership}, epsilon {epsilon:.3g} after {_CONTRIBUTIONS_SHOWN} contributions"
-
-
-def budget_of(manifest: Manifest) -> Budget:
-    """What the manifest lets a peer spend."""
-    privacy = manifest.privacy
-    releases = 2 if manifest.learning.objective == "implicit" else 1
-    return Budget(privacy.noise_multiplier, releases, privacy.delta, privacy.epsilon_budget)
 
 
 def fields(manifest: Manifest) -> dict[str, Any]:
     """The manifest without its catalogue, and what follows from it; null stands for infinite or unlimited."""
     named = msgspec.to_builtins(manifest)
     del named["catalogue"]["data"]
-    budget = budget_of(manifest)
+    budget = Budget.of(manifest)
     return {
         "swarm_id": manifest.swarm_id.hex(),
         **named,
@@ -69,7 +66,7 @@ def describe(manifest: Manifest) -> list[Text]:
 
 
 def _describe_privacy(manifest: Manifest) -> list[Text]:
-    privacy, budget = manifest.privacy, budget_of(manifest)
+    privacy, budget = manifest.privacy, Budget.of(manifest)
     if privacy.noise_multiplier == 0:
         return [labelled("privacy", _NO_NOISE)]
     one, several = budget.epsilon_after(1), budget.epsilon_after(_CONTRIBUTIONS_SHOWN)
@@ -80,6 +77,8 @@ def _describe_privacy(manifest: Manifest) -> list[Text]:
             f"epsilon {one:.3g} for one contribution, {several:.3g} for {_CONTRIBUTIONS_SHOWN} (delta {privacy.delta:g})",
         ),
     ]
+    if several > _MEANINGLESS_EPSILON:
+        lines.append(labelled("", "no formal promise: noise for a circle that trusts each other"))
     most = budget.max_contributions()
     if most is not None:
         limit = f"epsilon {privacy.epsilon_budget:g}: {counted(most, 'contribution')}, then a peer only listens"

@@ -9,23 +9,13 @@ from p2prec.privacy.ledger import Budget
 from p2prec.storage.store import Store
 
 
-def budget_of(manifest: Manifest) -> Budget:
-    """What the swarm's manifest lets a peer spend. An implicit contribution is two Gaussian mechanisms (rows and Gram)."""
-    return Budget(
-        noise_multiplier=manifest.privacy.noise_multiplier,
-        releases_per_contribution=2 if manifest.learning.objective == "implicit" else 1,
-        delta=manifest.privacy.delta,
-        limit=manifest.privacy.epsilon_budget,
-    )
-
-
 class StoreLedger:
     """Implements `p2prec.peer.contributor.Ledger`."""
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self._store = store
         self._swarm_id = manifest.swarm_id
-        self._budget = budget_of(manifest)
+        self._budget = Budget.of(manifest)
         self._contributions = store.ledger_contributions(manifest.swarm_id)
         self._in_doubt = False
         """Whether the last row may be on disk although writing it failed."""

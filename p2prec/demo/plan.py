@@ -14,15 +14,13 @@ import numpy as np
 from p2prec import manifest as manifests
 from p2prec.data.histories import Histories
 from p2prec.data.split import held_out
-from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, reference_catalogue
+from p2prec.manifest import Manifest, recommended, reference_catalogue
 from p2prec.metrics.ranking import RankingScores, ranking_scores
 from p2prec.types import BoolArray
 
 HOLDOUT_FRACTION = 0.2
 CPU_S_PER_ROUND = 0.016
 """What one peer's round costs an ordinary core, with room to spare: decides how often rounds can be."""
-NOISE_MULTIPLIER = 0.02
-"""What a circle of people who know each other would choose: it blurs single contributions and promises nothing formal."""
 
 
 class PlannedPeer(msgspec.Struct, frozen=True):
@@ -76,17 +74,16 @@ class Plan:
         return [ranking_scores(counts, items[test], items[~test]) for items, test in parts if test.any()]
 
 
-def make_plan(
-    histories: Histories, *, seed: int, round_interval_s: float, noise_multiplier: float = NOISE_MULTIPLIER
-) -> Plan:
-    """The swarm of these people. seed: everything random that is ours to choose follows from it."""
+def make_plan(histories: Histories, *, seed: int, round_interval_s: float) -> Plan:
+    """The swarm of these people. seed: everything random that is ours to choose follows from it, but for the swarm's name."""
+    learning, privacy = recommended("implicit")
     manifest = Manifest(
         # A name of its own, and so a swarm id of its own: two demos on one machine must not become one swarm.
         name=f"demo-{secrets.token_hex(4)}",
         catalogue=reference_catalogue(histories.catalogue.canonical_csv(), len(histories.catalogue)),
         seed=hashlib.sha256(f"p2prec demo {seed}".encode()).hexdigest(),
-        learning=LearningParameters(round_interval_s=round_interval_s),
-        privacy=PrivacyParameters(noise_multiplier=noise_multiplier),
+        learning=msgspec.structs.replace(learning, round_interval_s=round_interval_s),
+        privacy=privacy,
     )
     holdout_secrets = tuple(hashlib.sha256(f"{seed}/{user}".encode()).digest() for user in histories.users)
     lengths = np.diff(histories.offsets)

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from p2prec.daemon.ledger import budget_of
 from p2prec.demo.plan import Plan, write_plans
 from p2prec.errors import P2PRecError
 from p2prec.metrics.ranking import RankingScores
+from p2prec.privacy.ledger import Budget
 
 FINISH_DEADLINE_S = 60.0
 LARGER_SWARMS = (10_000, 1_000_000)
@@ -209,7 +209,7 @@ def _larger_swarms(plan: Plan, contributions: int) -> list[dict[str, float]]:
 
     Independent noise averages out: among n times as many, each may add sqrt(n) times as much for the same noise in the model.
     """
-    budget = budget_of(plan.manifest)
+    budget = Budget.of(plan.manifest)
     swarms = []
     for n_peers in LARGER_SWARMS:
         noise = budget.noise_multiplier * math.sqrt(n_peers / len(plan.histories))

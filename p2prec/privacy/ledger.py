@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from p2prec.manifest import Manifest
 from p2prec.privacy.accountant import epsilon
 
 
@@ -40,6 +41,16 @@ class Budget:
     delta: float
     limit: float | None
     """Largest epsilon that may be spent; None: no limit."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Budget:
+        """The budget of a swarm. An implicit contribution is two Gaussian mechanisms: the item rows and the Gram matrix."""
+        return cls(
+            noise_multiplier=manifest.privacy.noise_multiplier,
+            releases_per_contribution=2 if manifest.learning.objective == "implicit" else 1,
+            delta=manifest.privacy.delta,
+            limit=manifest.privacy.epsilon_budget,
+        )
 
     def epsilon_after(self, n_contributions: int) -> float:
         """Epsilon that `n_contributions` contributions have spent in all; 0 for none, infinite without noise."""

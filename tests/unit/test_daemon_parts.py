@@ -19,7 +19,7 @@ from p2prec.config import DaemonSettings
 from p2prec.daemon import log
 from p2prec.daemon.daemon import Daemon, load
 from p2prec.daemon.history import History
-from p2prec.daemon.ledger import StoreLedger, budget_of
+from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.snapshot import from_stored, to_stored
 from p2prec.data.interactions import Interaction
 from p2prec.errors import StoreError
@@ -27,6 +27,7 @@ from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters
 from p2prec.model.state import initial_state
 from p2prec.peer import events
 from p2prec.peer.learner import Learner
+from p2prec.privacy.ledger import Budget
 from p2prec.storage.invitation import Invitation
 from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
@@ -123,7 +124,7 @@ def test_ledger_counts_durably_and_stops_at_the_budget(store: Store, other_proce
         spent.append(ledger.epsilon_spent)
     assert spent == sorted(set(spent))
     assert spent[0] == 0.0
-    assert spent[-1] <= 4.0 < budget_of(NOISY).epsilon_after(ledger.contributions + 1)
+    assert spent[-1] <= 4.0 < Budget.of(NOISY).epsilon_after(ledger.contributions + 1)
     assert StoreLedger(store, NOISY).contributions == len(spent) - 1
     assert not StoreLedger(store, NOISY).may_contribute
 
@@ -143,9 +144,9 @@ def test_implicit_feedback_releases_two_things_a_contribution() -> None:
             "learning": LearningParameters(objective="explicit"),
         }
     )
-    assert budget_of(NOISY).releases_per_contribution == 2
-    assert budget_of(explicit).releases_per_contribution == 1
-    assert budget_of(NOISY).epsilon_after(1) == budget_of(explicit).epsilon_after(2)
+    assert Budget.of(NOISY).releases_per_contribution == 2
+    assert Budget.of(explicit).releases_per_contribution == 1
+    assert Budget.of(NOISY).epsilon_after(1) == Budget.of(explicit).epsilon_after(2)
 
 
 @pytest.mark.parametrize("row_got_through", [True, False])
