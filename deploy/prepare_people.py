@@ -14,11 +14,13 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
+
 from p2prec import manifest as manifests
 from p2prec.data.demo_data import load_demo_data
 from p2prec.data.histories import Histories, choose_people
 from p2prec.errors import P2PRecError
-from p2prec.manifest import LearningParameters, Manifest, reference_catalogue
+from p2prec.manifest import Manifest, recommended, reference_catalogue
 
 
 def main() -> int:
@@ -34,9 +36,9 @@ def main() -> int:
         print(f"prepare_people: {error}", file=sys.stderr)
         return 1
     write_histories(folder / "histories", histories)
-    learning = LearningParameters(round_interval_s=float(os.environ.get("ROUND_INTERVAL_S", "5")))
+    round_interval_s = float(os.environ.get("ROUND_INTERVAL_S", "5"))
     # Last: its presence says that all is there.
-    write_manifest(folder / "swarm.toml", histories, learning, seed)
+    write_manifest(folder / "swarm.toml", histories, round_interval_s, seed)
     print(f"{len(histories)} people with {len(histories.items):,} interactions, from {source.source}")
     return 0
 
@@ -56,12 +58,14 @@ def write_histories(folder: Path, histories: Histories) -> None:
                 writer.writerow((keys[item], value, time))
 
 
-def write_manifest(path: Path, histories: Histories, learning: LearningParameters, seed: int) -> None:
+def write_manifest(path: Path, histories: Histories, round_interval_s: float, seed: int) -> None:
+    learning, privacy = recommended("implicit")
     manifest = Manifest(
         name="containers",
         catalogue=reference_catalogue(histories.catalogue.canonical_csv(), len(histories.catalogue)),
         seed=hashlib.sha256(f"p2prec containers {seed}".encode()).hexdigest(),
-        learning=learning,
+        learning=msgspec.structs.replace(learning, round_interval_s=round_interval_s),
+        privacy=privacy,
     )
     partial = path.with_suffix(".partial")
     partial.write_text(manifests.dump(manifest), encoding="utf-8")
