@@ -71,8 +71,12 @@ def histories() -> Histories:
 def test_simulated_swarm_is_as_good_as_the_vectorised_computation(histories: Histories) -> None:
     learning, privacy = LearningParameters(round_interval_s=1.0), PrivacyParameters()
     people = split(histories)
-    simulated = np.array([simulate(histories.catalogue, learning, privacy, people, run) for run in range(N_SIMULATED)])
-    computed = np.array([compute(histories.catalogue, learning, privacy, people, run) for run in range(N_COMPUTED)])
+    runs = [simulate(histories.catalogue, learning, privacy, people, run) for run in range(N_SIMULATED)]
+    simulated, neighbours = np.array([run[0] for run in runs]), np.mean([run[1] for run in runs])
+    degree = round(neighbours / 2)  # links count both ways
+    computed = np.array(
+        [compute(histories.catalogue, learning, privacy, people, degree, run) for run in range(N_COMPUTED)]
+    )
     counts = np.sum([np.bincount(person.items, minlength=N_TITLES) for person in people], axis=0)
     assert (computed.mean(axis=0) > quality([counts] * N_PEOPLE, people)).all()  # there is something to agree on
     ratio = simulated.mean(axis=0) / computed.mean(axis=0)
@@ -91,8 +95,8 @@ def split(histories: Histories) -> list[Person]:
 
 def simulate(
     catalogue: Catalogue, learning: LearningParameters, privacy: PrivacyParameters, people: list[Person], run: int
-) -> FloatArray:
-    """(NDCG@10, AUC) of production peers, after as many rounds on average."""
+) -> tuple[FloatArray, float]:
+    """(NDCG@10, AUC) of production peers after N_ROUNDS rounds on average, and the mean size of their views."""
     csv = catalogue.canonical_csv()
     manifest = Manifest(
         name="parity",
@@ -109,16 +113,21 @@ def simulate(
         world.run(0.1)
     for learner in learners:
         learner.solve()
-    return quality([learner.scores() for learner in learners], people)
+    neighbours = float(np.mean([len(peer.peer.neighbours) for peer in world.peers.values()]))
+    return quality([learner.scores() for learner in learners], people), neighbours
 
 
 def compute(
-    catalogue: Catalogue, learning: LearningParameters, privacy: PrivacyParameters, people: list[Person], run: int
+    catalogue: Catalogue,
+    learning: LearningParameters,
+    privacy: PrivacyParameters,
+    people: list[Person],
+    degree: int,
+    run: int,
 ) -> FloatArray:
     """(NDCG@10, AUC) of the same people in one array program, with views of about the same size."""
     everyone = People.of([(person.items, person.values) for person in people])
     rng = np.random.default_rng([run, 1])
-    degree = PeerSettings().target_neighbours // 2  # links count both ways
     swarm = LabSwarm(learning, privacy, catalogue.keys, SEED, everyone, rng, degree=degree)
     swarm.run(N_ROUNDS)
     swarm.mix()  # as daemons do right after a step
