@@ -30,7 +30,7 @@ from p2prec.errors import StoreError, UsageError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
 from p2prec.model.quantize import table_shapes
-from p2prec.peer.events import Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
+from p2prec.peer.events import BudgetSpent, Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
 from p2prec.peer.quality import Quality, alone_scores, measure
@@ -221,6 +221,10 @@ class Daemon:
                 self.warnings["ledger"] = f"nothing is contributed: the privacy ledger cannot be written ({reason})"
             case Contributed():
                 self.warnings.pop("ledger", None)
+            case BudgetSpent(_, budget):
+                self.warnings["budget"] = (
+                    f"the privacy budget of epsilon {budget:g} is spent: this peer learns from others and contributes nothing"
+                )
             case _:
                 pass
         self._on_event(event)

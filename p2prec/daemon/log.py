@@ -21,6 +21,7 @@ from p2prec.peer.events import (
     IdentityConflictOver,
     LedgerFailed,
     MessageRefused,
+    ModelRestarted,
     NeighbourDown,
     NeighbourUp,
     PeerBanned,
@@ -63,6 +64,8 @@ def describe(event: Event) -> tuple[int, str]:
             )
         case LedgerFailed(reason):
             return logging.ERROR, f"nothing was contributed, since the privacy ledger could not be written: {reason}"
+        case ModelRestarted():
+            return logging.WARNING, "the model's numbers broke; this peer learns it again from the others"
         case MessageRefused(peer_id, _, detail):
             return logging.WARNING, f"refused a message of {short(peer_id)}: {detail}"
         case PeerBanned(peer_id, seconds):

@@ -17,7 +17,7 @@ import numpy as np
 from p2prec.data.demo_data import load_demo_data
 from p2prec.data.histories import Histories, choose_people, split_person
 from p2prec.lab.swarm import LabSwarm, People
-from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.manifest import CIRCLE_NOISE, LearningParameters, PrivacyParameters
 from p2prec.metrics.ranking import RankingScores, ranking_scores
 from p2prec.peer.learner import Learner
 from p2prec.peer.quality import alone_scores
@@ -115,7 +115,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=100)
     parser.add_argument("--seeds", type=_seeds, default=range(5), help="how many, or FIRST-LAST (default: 5)")
     parser.add_argument("--rounds", type=int, nargs="+", default=[25, 50, 80], help="when to measure")
-    parser.add_argument("--noise", type=float, default=0.005, help="noise multiplier (default: the demo's 0.005)")
+    parser.add_argument("--noise", type=float, default=CIRCLE_NOISE, help=f"noise multiplier (default: {CIRCLE_NOISE})")
     parser.add_argument("--degree", type=int, default=8, help="neighbours that a peer picks (default: 8)")
     parser.add_argument("--alone", action="store_true", help="measure everybody alone as well")
     return parser.parse_args(arguments)

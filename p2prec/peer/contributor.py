@@ -41,7 +41,8 @@ class Contributor:
         self._learner = learner
         self._ledger = ledger
         self._manifest = manifest
-        self._rounds_until_due = 0
+        # A peer that was here before waits its turn: restarts, however many, cost no budget.
+        self._rounds_until_due = manifest.learning.contribute_every_rounds if ledger.contributions else 0
         self._budget_spent = False
         self._ledger_fails = False
 

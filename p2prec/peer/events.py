@@ -122,6 +122,11 @@ class LedgerFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelRestarted:
+    """The model's numbers broke: this peer begins anew and takes over what its neighbours have learned."""
+
+
+@dataclass(frozen=True, slots=True)
 class MessageRefused:
     peer_id: PeerId
     reason: str
@@ -158,6 +163,7 @@ Event: TypeAlias = (
     | Contributed
     | BudgetSpent
     | LedgerFailed
+    | ModelRestarted
     | MessageRefused
     | PeerBanned
     | IdentityConflict

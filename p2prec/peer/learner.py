@@ -9,7 +9,7 @@ import numpy as np
 from p2prec.errors import UsageError
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import Contribution, absorb, contribution, sample_items
-from p2prec.model.quantize import QuantizedTables, apply_exchange, quantize_state
+from p2prec.model.quantize import MAX_MAGNITUDE, QuantizedTables, apply_exchange, quantize_state
 from p2prec.model.schedule import contributes_at
 from p2prec.model.state import ModelState, initial_state
 from p2prec.model.step import step
@@ -36,6 +36,8 @@ class Learner:
         self.privacy = privacy
         self.swarm_size_estimate = 100.0
         """Peers in the swarm, as far as the caller can tell (`step` says what for)."""
+        self._item_keys = item_keys
+        self._seed = seed
         self._state = initial_state(parameters, seed, item_keys)
         self._items: IndexArray = np.empty(0, np.int64)
         self._values: FloatArray = np.empty(0, np.float32)
@@ -128,9 +130,19 @@ class Learner:
         """Make this side's move of an exchange. Tables from outside must have passed `quantize.within_bounds`."""
         apply_exchange(self._state, sent, received, other_age)
 
-    def step(self) -> None:
-        """Move the item factors along what the accumulators hold; ends the round."""
+    def step(self) -> bool:
+        """Move the item factors along what the accumulators hold; ends the round.
+
+        Returns False when the numbers broke (not finite, or too large to be transmitted): then the model begins anew from the
+        common start, with age 0, so that the next exchange takes over a neighbour's.
+        """
         step(self.parameters, self._state, self.swarm_size_estimate)
+        # NaN fails the comparison too.
+        if float(np.abs(self._state.item_factors).max()) <= MAX_MAGNITUDE:
+            return True
+        self._state = initial_state(self.parameters, self._seed, self._item_keys)
+        self._user_factor = None
+        return False
 
     def scores(self) -> FloatArray:
         """(n_items,) the predicted value of every item, for ranking."""

@@ -17,7 +17,7 @@ from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import Manifest
 from p2prec.peer.book import AddressBook
 from p2prec.peer.contributor import Contributor, Ledger
-from p2prec.peer.events import Action, Event, ExchangeDone, ExchangeFailed
+from p2prec.peer.events import Action, Event, ExchangeDone, ExchangeFailed, ModelRestarted
 from p2prec.peer.exchange import Exchanger, Outcome
 from p2prec.peer.learner import Learner
 from p2prec.peer.messages import (
@@ -220,7 +220,8 @@ class Peer:
         """Step on what was mixed; a round that mixed nothing steps nothing, so a lonely peer does not drift or age."""
         if self._mixed:
             self._mixed = False
-            self.learner.step()
+            if not self.learner.step():
+                self.neighbourhood.events.append(ModelRestarted())
 
     def _offer(self, now: float) -> None:
         if self._exchanger.initiating or len(self._asked) >= OFFER_ATTEMPTS or self.conflict_host is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
+import numpy as np
 import pytest
-from peer_rig import ME, MY_INSTANCE, PeerRig
+from peer_rig import MANIFEST, ME, MY_INSTANCE, PeerRig
 
 from p2prec.config import PeerSettings
 from p2prec.errors import RemoteMisbehaviour
+from p2prec.peer.contributor import Contributor
 from p2prec.peer.events import (
     Contributed,
     DialFailed,
@@ -597,3 +600,31 @@ def test_messages_that_cross_a_goodbye_are_ignored() -> None:
     assert not rig.sent(Pong)
     assert not rig.peer.refusals
     assert rig.actions.count(Disconnect(number)) == 1
+
+
+def test_a_restarted_peer_waits_its_turn_before_it_contributes_again() -> None:
+    """A daemon that crashes in a loop must not spend its budget on starting."""
+    manifest = msgspec.structs.replace(
+        MANIFEST, learning=msgspec.structs.replace(MANIFEST.learning, contribute_every_rounds=3)
+    )
+    rig = PeerRig()
+    rng = np.random.default_rng(0)
+
+    def contributions_of_a_run(rounds: int) -> int:
+        contributor = Contributor(rig.learner, rig.ledger, manifest)
+        return sum(bool(contributor.round_begins(rng)) for _ in range(rounds))
+
+    assert contributions_of_a_run(1) == 1
+    assert [contributions_of_a_run(2) for _ in range(5)] == [0] * 5
+    assert contributions_of_a_run(3) == 1
+
+
+def test_broken_numbers_begin_anew_instead_of_spreading() -> None:
+    rig = PeerRig()
+    start = rig.learner.state.item_factors.copy()
+    rig.learner.state.gradient[:] = np.nan
+    assert rig.learner.step() is False
+    np.testing.assert_array_equal(rig.learner.state.item_factors, start)
+    assert rig.learner.age == 0
+    assert not rig.learner.state.gradient.any()
+    assert rig.learner.step() is True
