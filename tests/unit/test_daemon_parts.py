@@ -204,6 +204,7 @@ EVENTS = [
     events.Contributed(3, math.inf, 1e-5),
     events.BudgetSpent(3.9, 4.0),
     events.LedgerFailed("the disk is full"),
+    events.ModelRestarted(),
     events.MessageRefused(A, "forged", "forged: the signature"),
     events.PeerBanned(A, 600.0),
     events.IdentityConflict("10.0.0.2", True),
