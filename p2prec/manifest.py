@@ -81,7 +81,7 @@ class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The peer stops contributing (and goes on receiving) before it would spend more. None: no limit is set."""
 
 
-CIRCLE_NOISE = 0.02
+CIRCLE_NOISE = 0.01
 """A noise multiplier for people who know each other: it blurs single contributions, costs a few per cent of the quality among a
 hundred people, and promises nothing formal."""
 

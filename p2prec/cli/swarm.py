@@ -102,7 +102,7 @@ def create(
             min=0.0,
             metavar="X",
             help="Noise on each contribution, as a multiple of the clip norm. 0: none.",
-            show_default="0.02, for a circle of people who know each other",
+            show_default="0.01, for a circle of people who know each other",
         ),
     ] = None,
     clip_norm: Annotated[
