@@ -91,11 +91,12 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
     (docs/research/0001-small-swarms.md).
 
     Ratings are sparse evidence about their own scale: they need a penalty on the user side that is counted in ratings, and
-    their errors add up to larger contributions.
+    their errors add up to larger contributions, under as much noise as those of implicit feedback.
     """
     if objective == "explicit":
         learning = LearningParameters(objective="explicit", reg=10.0, user_reg=10.0)
-        return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=CIRCLE_NOISE)
+        noise = CIRCLE_NOISE * PrivacyParameters().clip_norm / 10.0
+        return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=noise, max_items_per_contribution=1000)
     return LearningParameters(), PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
 
 
