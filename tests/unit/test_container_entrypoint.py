@@ -89,14 +89,13 @@ def test_a_container_killed_before_it_had_imported_does_not_take_a_second_person
 
 def test_prepared_histories_are_what_a_container_imports(tmp_path: Path) -> None:
     from p2prec.data.synthetic import synthetic_histories
-    from p2prec.manifest import LearningParameters
 
     prepare = load("prepare_people")
     histories = synthetic_histories(3, 20, seed=1)
     folder = tmp_path / "people"
     folder.mkdir()
     prepare.write_histories(folder / "histories", histories)
-    prepare.write_manifest(folder / "swarm.toml", histories, LearningParameters(), 0)
+    prepare.write_manifest(folder / "swarm.toml", histories, 5.0, 0)
     for person in range(3):
         directory = StateDirectory.open(tmp_path / f"state-{person}")
         entrypoint.become_somebody(folder, directory)
