@@ -41,8 +41,6 @@ class Progress:
     rounds: float
     ndcg_at_10: float | None
     """Mean over the peers that have measured."""
-    rss_bytes: int
-    cpu_s: float
 
 
 @dataclass(slots=True)
@@ -152,8 +150,6 @@ def _progress(workers: list[_Worker], elapsed_s: float) -> Progress:
         neighbours=mean("neighbours"),
         rounds=mean("rounds"),
         ndcg_at_10=float(np.mean(measured)) if measured else None,
-        rss_bytes=sum(worker.progress.get("rss_bytes", 0) for worker in workers),
-        cpu_s=sum(worker.progress.get("cpu_s", 0.0) for worker in workers),
     )
 
 

@@ -120,7 +120,7 @@ class Worker:
 
     async def _report_regularly(self) -> None:
         while True:
-            write({"progress": [self._progress(hosted) for hosted in self._hosted], **self._process()})
+            write({"progress": [self._progress(hosted) for hosted in self._hosted]})
             await asyncio.sleep(REPORT_EVERY_S)
 
     def _process(self) -> dict[str, Any]:
