@@ -46,7 +46,7 @@ class LiveAnswers:
         return status_fields(
             peer_id=peer.peer_id,
             manifest=daemon.manifest,
-            state=_state(daemon),
+            state=daemon.state,
             interactions=daemon.history.count,
             contributions=peer.contributions,
             epsilon_spent=daemon.ledger.epsilon_spent,
@@ -126,9 +126,3 @@ def _refused(daemon: Daemon) -> dict[str, int]:
         name.removeprefix(REFUSED_PREFIX): n for name, n in daemon.earlier.items() if name.startswith(REFUSED_PREFIX)
     }
     return {r: earlier.get(r, 0) + daemon.peer.refusals.get(r, 0) for r in {*earlier, *daemon.peer.refusals}}
-
-
-def _state(daemon: Daemon) -> str:
-    if daemon.peer.conflict_host is not None:
-        return "conflict"
-    return "running" if daemon.peer.neighbours else "searching"

@@ -302,6 +302,13 @@ class Daemon:
         return time.monotonic() - self._started_at
 
     @property
+    def state(self) -> str:
+        """What it is doing: "running" (with neighbours), "searching" (with none), "conflict" (this identity runs elsewhere)."""
+        if self.peer.conflict_host is not None:
+            return "conflict"
+        return "running" if self.peer.neighbours else "searching"
+
+    @property
     def listen_address(self) -> str:
         return f"{self.settings.listen_host}:{self._transport.listen_port}"
 

@@ -46,6 +46,8 @@ class Pump:
         self.bytes_out = 0
         self.internal_errors = 0
         """Bugs met so far: each is logged and costs at most one connection or one tick, never the daemon."""
+        self.on_round: Callable[[float], None] | None = None
+        """Told the seconds for which the beginning of each round kept the event loop."""
         self._transport = transport
         self._settings = settings
         self._on_event = on_event
@@ -68,6 +70,11 @@ class Pump:
         live_out = sum(link.connection.bytes_out for link in self._links.values())
         return self.bytes_in + live_in, self.bytes_out + live_out
 
+    @property
+    def queued_frames(self) -> list[int]:
+        """Frames that wait to be sent, for each open connection: 0 to MAX_QUEUED_FRAMES + 1."""
+        return [link.queue.qsize() for link in self._links.values()]
+
     def link_traffic(self, number: int) -> tuple[int, int]:
         link = self._links.get(number)
         return (link.connection.bytes_in, link.connection.bytes_out) if link else (0, 0)
@@ -82,9 +89,12 @@ class Pump:
 
     def _tick(self) -> float:
         """Returns the seconds until the next one."""
+        began, rounds = self.now, self.endpoint.peer.rounds
         try:
-            self.endpoint.peer.tick(self.now)
+            self.endpoint.peer.tick(began)
             self.carry_out()
+            if self.on_round is not None and self.endpoint.peer.rounds != rounds:
+                self.on_round(self.now - began)
             return max(0.0, self.endpoint.peer.next_deadline() - self.now)
         except Exception:
             self._internal_error("while looking after the neighbours")
