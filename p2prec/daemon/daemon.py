@@ -38,7 +38,8 @@ from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
 from p2prec.storage.store import Store
 from p2prec.transport.base import Transport
-from p2prec.transport.tls import InboundRefusal, TlsTransport
+from p2prec.transport.tcp import InboundRefusal
+from p2prec.transport.tls import TlsTransport
 from p2prec.types import FloatArray, PeerId
 from p2prec.wire.endpoint import Endpoint
 

@@ -12,11 +12,14 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import NoReturn
 
 from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.peer.messages import Refusal
 from p2prec.transport.certificates import ALPN, remote_peer_id
-from p2prec.types import PeerId
+from p2prec.transport.mismatch import NO_TLS_HERE, TransportMismatch, spoken_by
+from p2prec.transport.tcp import configure
+from p2prec.types import PeerId, TransportKind
 from p2prec.wire.limits import MAX_FRAME_BYTES
 
 PREFIX_BYTES = 4
@@ -51,7 +54,7 @@ class TlsConnection:
         self._remote_id: PeerId | None = None
         self._remote_host, self._outbound = remote_host, outbound
         self._bytes_in = self._bytes_out = 0
-        _configure(sock)
+        configure(sock)
 
     @property
     def remote_id(self) -> PeerId:
@@ -185,10 +188,17 @@ class TlsConnection:
                 await self._wait(self._loop.add_reader, self._loop.remove_reader)
         if not data:
             raise ConnectionResetError("the other side closed the connection")
+        if not self._bytes_in and spoken_by(data) is TransportKind.LIBP2P:
+            self._refuse_libp2p()
         if self._to_send.pending > _MAX_UNSENT_REPLIES_BYTES:
             raise ConnectionAbortedError("too many TLS key updates")
         self._bytes_in += len(data)
         self._received.write(data)
+
+    def _refuse_libp2p(self) -> NoReturn:
+        with contextlib.suppress(OSError):
+            self._socket.send(NO_TLS_HERE)
+        raise TransportMismatch(TransportKind.TLS, TransportKind.LIBP2P)
 
     def _encrypt(self, data: bytes) -> None:
         view = memoryview(data)
@@ -238,15 +248,6 @@ class TlsConnection:
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _configure(sock: socket.socket) -> None:
-    """Frames leave at once; a connection whose other end vanished without a word is noticed in two minutes."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, option):  # macOS spells the first one differently and has the others
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _reason(error: OSError) -> str:

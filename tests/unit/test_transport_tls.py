@@ -24,7 +24,8 @@ from p2prec.peer.messages import Refusal
 from p2prec.transport import certificates
 from p2prec.transport.base import MAX_FRAME_BYTES, Connection
 from p2prec.transport.certificates import authority_certificate, authority_key, remote_peer_id, tls_contexts
-from p2prec.transport.tls import InboundLimits, InboundRefusal, TlsTransport
+from p2prec.transport.tcp import InboundLimits, InboundRefusal
+from p2prec.transport.tls import TlsTransport
 from p2prec.transport.tls_connection import TlsConnection
 
 HOST = "127.0.0.1"
@@ -381,7 +382,7 @@ def test_running_out_of_descriptors_pauses_accepting(monkeypatch: pytest.MonkeyP
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     async def test() -> None:
-        monkeypatch.setattr("p2prec.transport.tls._ACCEPT_PAUSE_S", 0.01)
+        monkeypatch.setattr("p2prec.transport.tcp._ACCEPT_PAUSE_S", 0.01)
         async with Guarded() as listener:
             assert listener.transport._listener is not None
             exhausted: Any = Exhausted(listener.transport._listener)
