@@ -9,14 +9,20 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := p2prec tests deploy
+# gossipy, which make bench-peers measures next to p2prec, needs torch: it gets an environment of its own.
+GOSSIPY_VENV := .venv-gossipy
+# On Linux the package index's own build brings gigabytes of GPU libraries. For the CPU build give the index that PyTorch's install
+# page names for it:  make bench-peers TORCH_ARGS="--index-url URL"
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test check bench parity test-slow chaos clean
+.PHONY: help demo test check bench bench-peers parity test-slow chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Run a hundred peers with real people's film ratings on this machine (2 minutes)
 	@$(BIN)/p2prec demo $(ARGS)
@@ -33,6 +39,9 @@ check: $(VENV)/.dev ## Check style, types and the order of imports
 bench: $(VENV)/.dev ## Measure memory, CPU, start and answers of one daemon
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
+bench-peers: $(VENV)/.dev $(GOSSIPY_VENV)/.ready ## Measure the lab next to gossipy, on gossipy's own example (minutes; installs torch)
+	@$(BIN)/python tests/benchmarks/peers.py $(ARGS)
+
 parity: $(VENV)/.dev ## Hold the demo's daemons next to the vectorised computation of the same rounds (6 minutes)
 	@$(BIN)/python tests/benchmarks/parity.py $(ARGS)
 
@@ -43,7 +52,7 @@ chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for wh
 	@$(BIN)/python -m pytest -q tests/e2e/test_chaos.py -k "50 or full_disk" $(ARGS)
 
 clean: ## Remove the environment and everything that was built
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(GOSSIPY_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find p2prec tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: made anew when pyproject.toml changes, so that the second time costs nothing.
@@ -56,6 +65,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing p2prec and the tools of its tests into $(VENV) ..."
 	@$(PIP) install -e '.[demo,dev]'
 	@touch $@ $(VENV)/.demo
+
+$(GOSSIPY_VENV)/.ready: | $(BIN)/python
+	@echo "Installing gossipy-dfl and $(TORCH) into $(GOSSIPY_VENV) ..."
+	@test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Without TORCH_ARGS this can be a download of gigabytes (GPU" \
+		"libraries): for the CPU build see the top of the Makefile." >&2
+	@$(BIN)/python -m venv $(GOSSIPY_VENV)
+	@$(GOSSIPY_VENV)/bin/python -m pip --disable-pip-version-check -q install $(TORCH_ARGS) '$(TORCH)'
+	@$(GOSSIPY_VENV)/bin/python -m pip --disable-pip-version-check -q install gossipy-dfl
+	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later with venv was found. Install one (on Debian and Ubuntu:" \
