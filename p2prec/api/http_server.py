@@ -16,7 +16,7 @@ from http import HTTPStatus
 from p2prec.errors import TransportFailure
 
 MAX_CLIENTS = 8
-"""Connections served at once; one more is told so and closed."""
+"""Connections served at once; one more is closed."""
 MAX_REQUEST_BYTES = 8192
 """Request line and headers."""
 DEADLINE_S = 5.0
@@ -78,6 +78,11 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
 
+    @property
+    def n_clients(self) -> int:
+        """Connections being served."""
+        return len(self._clients)
+
     def _names(self) -> list[tuple[str, int]]:
         return [listener.getsockname() for listener in self._server.sockets] if self._server is not None else []
 
@@ -87,8 +92,6 @@ class HttpServer:
         writer.transport.set_write_buffer_limits(high=0)  # drain() then means: the kernel has it all
         try:
             if len(self._clients) >= self._max_clients:
-                page = _problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many clients")
-                await self._write(writer, page, with_body=True)
                 return
             self._clients.add(task)
             await self._serve(reader, writer)
