@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -123,6 +123,19 @@ def remote_peer_id(certificate_der: bytes | None) -> PeerId:
     if not isinstance(key, Ed25519PublicKey):
         raise TransportFailure("the other side's certificate has no Ed25519 key")
     return peer_id_of(_raw(key))
+
+
+def require_member(certificate_der: bytes, authority: x509.Certificate, peer_id: PeerId) -> None:
+    """For a transport that has proven `peer_id` by itself: the certificate has to say that this peer is of the swarm.
+
+    A certificate is no secret, so another peer's proves nothing: it must be for the proven key. Raises TransportFailure.
+    """
+    try:
+        x509.load_der_x509_certificate(certificate_der).verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise TransportFailure("the other side's certificate is not of this swarm") from error
+    if remote_peer_id(certificate_der) != peer_id:
+        raise TransportFailure("the other side's certificate is another peer's")
 
 
 def _open_swarm_seed(swarm_id: SwarmId) -> bytes:

@@ -49,7 +49,18 @@ class TlsWorld:
         return TlsTransport(identity, Manifest(name="test", catalogue=catalogue, seed=f"{swarm:064x}"))
 
 
-@pytest.fixture(params=[MemoryWorld, TlsWorld], ids=["memory", "tls"])
+class Libp2pWorld:
+    host = "127.0.0.1"
+
+    def transport(self, identity: Identity, swarm: int = 0) -> Transport:
+        pytest.importorskip("libp2p", reason="needs p2prec[libp2p]")
+        from p2prec.transport.libp2p.transport import Libp2pTransport
+
+        catalogue = CatalogueReference(digest="00" * 32, n_items=1, data="")
+        return Libp2pTransport(identity, Manifest(name="test", catalogue=catalogue, seed=f"{swarm:064x}"))
+
+
+@pytest.fixture(params=[MemoryWorld, TlsWorld, Libp2pWorld], ids=["memory", "tls", "libp2p"])
 def world(request: pytest.FixtureRequest) -> World:
     made: World = request.param()
     return made
