@@ -18,7 +18,7 @@ TORCH_ARGS ?=
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test check bench bench-peers parity test-slow chaos clean
+.PHONY: help demo test check bench bench-peers parity results results-run test-slow chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -44,6 +44,12 @@ bench-peers: $(VENV)/.dev $(GOSSIPY_VENV)/.ready ## Measure the lab next to goss
 
 parity: $(VENV)/.dev ## Hold the demo's daemons next to the vectorised computation of the same rounds (6 minutes)
 	@$(BIN)/python tests/benchmarks/parity.py $(ARGS)
+
+results: $(VENV)/.dev ## Write docs/results.md out of the reports in results/
+	@$(BIN)/python -m p2prec.lab.report $(ARGS)
+
+results-run: $(VENV)/.dev ## Run the experiments in results/experiments.toml that are missing or outdated (hours), then write the page
+	@$(BIN)/python -m p2prec.lab.report --run $(ARGS)
 
 test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
 	@$(BIN)/python -m pytest -q $(ARGS)

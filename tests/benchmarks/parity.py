@@ -10,14 +10,17 @@ differ by more than 2%.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import platformdirs
+from figures import machine
 
 from p2prec.data.demo_data import load_demo_data, synthetic_demo_data
 from p2prec.data.histories import choose_people
@@ -42,33 +45,47 @@ def main() -> None:
     else:
         data = load_demo_data(options.data, platformdirs.user_cache_path("p2prec"))
     print(f"{data.source}: {options.peers} people, {options.seconds:g} s, seeds {options.seeds}")
-    ratios = []
+    compared = []
     for seed in options.seeds:
         people = choose_people(data.histories, options.peers, seed=seed)
         interval_s = options.interval or 2 * round_interval_s(options.peers, options.processes)
         plan = with_noise(make_plan(people, seed=seed, round_interval_s=interval_s), options.noise)
         report = run_demo(plan, n_processes=options.processes, seconds=options.seconds, on_progress=_show)
-        daemons = np.array([report["swarm"][name] for name in METRICS])
-        degree = round(report["neighbours"] / 2)  # links count both ways
-        computed = np.array([compute(plan, report["rounds"], degree, run) for run in range(N_COMPUTED)])
-        ratios.append(daemons / computed.mean(axis=0))
-        success = report["exchanges"] / (2 * report["rounds"])
-        print(
-            f"seed {seed}: {report['rounds']:.1f} rounds of {interval_s:g} s, {success:.0%} of the exchanges succeeded"
-        )
-        if success < MIN_SUCCESS:
-            print("  the machine did not keep up, so these are not the same rounds: give it a longer --interval")
-        _show_ratios(daemons, computed)
-    mean = np.mean(ratios, axis=0)
-    print("mean ratio: " + ", ".join(f"{name} {ratio:.4f}" for name, ratio in zip(METRICS, mean, strict=True)))
-    sys.exit(bool(np.abs(mean - 1).max() > BOUND))
+        compared.append(_compared(plan, report) | {"seed": seed, "interval_s": interval_s})
+        _show_seed(compared[-1])
+    mean = {name: float(np.mean([one["ratio"][name] for one in compared])) for name in METRICS}
+    print("mean ratio: " + ", ".join(f"{name} {ratio:.4f}" for name, ratio in mean.items()))
+    if options.json is not None:
+        report = {"machine": machine(), "data": data.source, "peers": options.peers, "noise_multiplier": options.noise}
+        options.json.write_text(json.dumps({**report, "seeds": compared, "mean_ratio": mean}, indent=2) + "\n", "utf-8")
+    sys.exit(any(abs(ratio - 1) > BOUND for ratio in mean.values()))
 
 
-def _show_ratios(daemons: DoubleArray, computed: DoubleArray) -> None:
-    means, deviations = computed.mean(axis=0), computed.std(axis=0, ddof=1)
-    for name, real, mean, deviation in zip(METRICS, daemons, means, deviations, strict=True):
-        run = f"(one run deviates by {deviation / mean:.2%})"
-        print(f"  {name:<11} daemons {real:.4f}  computed {mean:.4f}  ratio {real / mean:.4f}  {run}")
+def _compared(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:
+    """One seed's figures: of the daemons, of the computation (mean and standard deviation of a run), and their ratio."""
+    degree = round(report["neighbours"] / 2)  # links count both ways
+    runs = np.array([compute(plan, report["rounds"], degree, run) for run in range(N_COMPUTED)])
+    computed = dict(zip(METRICS, runs.mean(axis=0).tolist(), strict=True))
+    return {
+        "rounds": report["rounds"],
+        "exchanges_succeeded": report["exchanges"] / (2 * report["rounds"]),
+        "daemons": {name: report["swarm"][name] for name in METRICS},
+        "computed": computed,
+        "deviation": dict(zip(METRICS, runs.std(axis=0, ddof=1).tolist(), strict=True)),
+        "ratio": {name: report["swarm"][name] / computed[name] for name in METRICS},
+    }
+
+
+def _show_seed(one: dict[str, Any]) -> None:
+    success = one["exchanges_succeeded"]
+    rounds = f"{one['rounds']:.1f} rounds of {one['interval_s']:g} s"
+    print(f"seed {one['seed']}: {rounds}, {success:.0%} of the exchanges succeeded")
+    if success < MIN_SUCCESS:
+        print("  the machine did not keep up, so these are not the same rounds: give it a longer --interval")
+    for name in METRICS:
+        real, mean, ratio = one["daemons"][name], one["computed"][name], one["ratio"][name]
+        run = f"(one run deviates by {one['deviation'][name] / mean:.2%})"
+        print(f"  {name:<11} daemons {real:.4f}  computed {mean:.4f}  ratio {ratio:.4f}  {run}")
 
 
 def with_noise(plan: Plan, noise_multiplier: float) -> Plan:
@@ -116,6 +133,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one demo each (default 0 1 2)")
     parser.add_argument("--data", type=Path, metavar="PATH", help="instead of MovieLens-latest-small")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     parser.add_argument("--synthetic", action="store_true", help="made-up people")
     return parser.parse_args()
 
