@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from p2prec.errors import UsageError
 from p2prec.lab.experiment import RUN_BASELINES
 
@@ -41,8 +43,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     axes.set_title(
         f"{config['data']}, {config['n_peers']} peers, {config['topology']}, seed {config['seed']}", fontsize=10
     )
-    per_round = report["bytes_per_peer_round"]
-    sent = axes.secondary_xaxis("top", functions=(lambda r: r * per_round / 1e6, lambda mb: mb * 1e6 / per_round))
+    mb = report["bytes_per_peer_round"] / 1e6
+    sent = axes.secondary_xaxis("top", functions=(lambda r: np.asarray(r) * mb, lambda sent: np.asarray(sent) / mb))
     sent.set_xlabel("MB sent per peer", fontsize=8)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
