@@ -5,11 +5,21 @@ What the swarm agrees on is in the manifest (`p2prec.manifest`); what a device c
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 Seconds = Annotated[float, Meta(gt=0)]
+
+
+class TransportKind(StrEnum):
+    """How peers talk. Those of different kinds cannot: a swarm chooses one (docs/transports.md)."""
+
+    TLS = "tls"
+    """TCP with mutual TLS 1.3: the default."""
+    LIBP2P = "libp2p"
+    """TCP with libp2p's Noise and yamux; needs `p2prec[libp2p]`."""
 
 
 class PeerSettings(Struct, frozen=True, kw_only=True):
@@ -56,6 +66,8 @@ class DaemonSettings(Struct, frozen=True, kw_only=True):
     """0: any free port; it is announced by mDNS and in HELLO."""
     static_peers: tuple[tuple[str, int], ...] = ()
     """Addresses to dial besides those that discovery finds."""
+    transport: TransportKind = TransportKind.TLS
+    """What this peer speaks. All peers of a swarm have to speak the same; libp2p costs more of everything (docs/transports.md)."""
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
     """Addresses of the interfaces on which mDNS speaks. None: all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import NewType, TypeAlias
 
 import numpy as np
@@ -16,16 +15,6 @@ SwarmId = NewType("SwarmId", bytes)
 
 ItemKey = NewType("ItemKey", str)
 """The catalogue's own name of an item, as the user types it (a MovieLens id, an ISBN, a URL)."""
-
-
-class TransportKind(StrEnum):
-    """How peers talk. Those of different kinds cannot: a swarm chooses one (docs/transports.md)."""
-
-    TLS = "tls"
-    """TCP with mutual TLS 1.3: the default."""
-    LIBP2P = "libp2p"
-    """TCP with libp2p's Noise and yamux; needs `p2prec[libp2p]`."""
-
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 DoubleArray: TypeAlias = npt.NDArray[np.float64]

@@ -52,6 +52,7 @@ class LiveAnswers:
             epsilon_spent=daemon.ledger.epsilon_spent,
             uptime_s=daemon.uptime_s,
             listen=daemon.listen_address,
+            transport=daemon.settings.transport,
             neighbours=len(peer.neighbours),
             peers_seen=peer.book.peers_seen,
             rounds=totals["rounds"],
@@ -97,6 +98,16 @@ class LiveAnswers:
             )
             for k in known
             if k.peer_id not in connected and k.addresses
+        ]
+        entries += [
+            peer_fields(
+                peer_id=other.peer_id or "",
+                host=other.host,
+                port=other.port,
+                state="other transport",
+                last_seen_s=now - other.last_seen,
+            )
+            for other in daemon.others.listed(now)
         ]
         return {"peers": entries}
 

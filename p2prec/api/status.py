@@ -33,6 +33,7 @@ def status_fields(
     epsilon_spent: float,
     uptime_s: float = 0.0,
     listen: str = "",
+    transport: str = "",
     neighbours: int = 0,
     peers_seen: int = 0,
     rounds: int = 0,
@@ -60,6 +61,7 @@ def status_fields(
         "state": state,
         "uptime_s": round(uptime_s, 1),
         "listen": listen,
+        "transport": transport,
         "neighbours": neighbours,
         "peers_seen": peers_seen,
         "rounds": rounds,
@@ -98,7 +100,8 @@ def peer_fields(
 ) -> dict[str, Any]:
     """One entry of the result `{"peers": [...]}` of `peers`.
 
-    state: "connected", "connecting" or "known"; direction: "in" or "out" (who dialled), empty when not connected;
+    state: "connected", "connecting", "known", or "other transport" (it cannot be met; peer_id is empty when only its address is
+    known); direction: "in" or "out" (who dialled), empty when not connected;
     last_seen_s: seconds since it was last heard, None for never.
     """
     return {

@@ -47,7 +47,7 @@ def _lines(peers: list[dict[str, Any]]) -> list[Text]:
     header = ("peer", "address", "state", "seen", "exchanges", "in", "out")
     rows = [
         (
-            "\u2026" + peer["peer_id"][-ID_CHARACTERS:],
+            "\u2026" + peer["peer_id"][-ID_CHARACTERS:] if peer["peer_id"] else "?",
             _address(peer),
             _state(peer),
             "-" if peer["last_seen_s"] is None else duration_text(peer["last_seen_s"]),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p2prec.cli.app import app
 from p2prec.cli.options import StateOption
 from p2prec.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2prec.config import TransportKind
 
 EPILOG = """Examples:
 
@@ -40,6 +43,16 @@ def start(
     mdns: Annotated[
         bool, typer.Option("--mdns/--no-mdns", help="Find peers on the local network, and be found.")
     ] = True,
+    transport: Annotated[
+        str | None,
+        typer.Option(
+            "--transport",
+            metavar="tls|libp2p",
+            envvar="P2PREC_TRANSPORT",
+            help="What to speak with peers. All of a swarm must speak the same; libp2p needs p2prec[libp2p].",
+            show_default="tls",
+        ),
+    ] = None,
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="text|json", help="Log lines for people or machines.")
     ] = "text",
@@ -63,6 +76,7 @@ def start(
         listen_port=port,
         static_peers=tuple(parse_address(text, "--peer") for text in peer or []),
         mdns=mdns,
+        **({} if transport is None else {"transport": transport_kind(transport)}),
     )
     for static_host, static_port in settings.static_peers:
         if not static_port:
@@ -76,6 +90,15 @@ def start(
             daemon=settings,
         )
     )
+
+
+def transport_kind(text: str) -> TransportKind:
+    """Raises UsageError."""
+    from p2prec.config import TransportKind
+
+    if text not in set(TransportKind):
+        raise UsageError(f"--transport is {' or '.join(TransportKind)}, not {text!r}")
+    return TransportKind(text)
 
 
 def parse_address(text: str, option: str) -> tuple[str, int]:

@@ -134,7 +134,7 @@ def _state(answer: dict[str, Any]) -> list[str | tuple[str, str]]:
     from p2prec.cli.screen import duration_text
 
     up = f" for {duration_text(answer['uptime_s'])}" + (
-        f", listening on {answer['listen']}" if answer["listen"] else ""
+        f", listening on {answer['listen']} ({answer['transport']})" if answer["listen"] else ""
     )
     match answer["state"]:
         case "running":

@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 import p2prec
-from p2prec.config import DaemonSettings
+from p2prec.config import DaemonSettings, TransportKind
 from p2prec.daemon.history import History
 from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.log import log_event, logger
+from p2prec.daemon.mixing import OtherTransports
 from p2prec.daemon.pump import Pump
 from p2prec.daemon.snapshot import from_stored, to_stored
 from p2prec.data.catalogue import Catalogue
@@ -38,8 +39,8 @@ from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
 from p2prec.storage.store import Store
 from p2prec.transport.base import Transport
+from p2prec.transport.choice import make_transport
 from p2prec.transport.tcp import InboundRefusal
-from p2prec.transport.tls import TlsTransport
 from p2prec.types import FloatArray, PeerId
 from p2prec.wire.endpoint import Endpoint
 
@@ -102,6 +103,9 @@ class Daemon:
         """Totals of former runs."""
         self.connections_refused = 0
         """Inbound connections that never became a link: strangers, and those beyond the transport's limits."""
+        self.others = OtherTransports(settings.transport)
+        """Those that cannot be met."""
+        self._others_told = ""
         self._saved: dict[str, int] = {}
         self._saved_model_of: tuple[int, int, int] | None = None
         """Rounds, exchanges and age behind the last snapshot: an unchanged model is not written again."""
@@ -179,10 +183,16 @@ class Daemon:
             instance=self._instance,
             port=self._transport.listen_port,
             host=self.settings.listen_host,
+            transport=self.settings.transport,
         )
-        self._discovery.announce(self._announcement, self._on_sighting, lambda _: None)
+        self._discovery.announce(self._announcement, self._on_sighting, lambda gone: self.others.gone(gone.peer_id))
 
     def _on_sighting(self, sighting: Sighting) -> None:
+        if sighting.transport is not self.settings.transport:
+            self.others.announced(sighting.transport, sighting.peer_id, sighting.host, sighting.port, self.pump.now)
+            self._log_others()
+            return
+        self.others.gone(sighting.peer_id)  # it was started anew, with the right transport
         self.pump.sighted(sighting.peer_id, sighting.instance, sighting.host, sighting.port, "mdns")
 
     def on_discovery_trouble(self, trouble: Trouble | None) -> None:
@@ -207,6 +217,18 @@ class Daemon:
             f": {detail}" if detail else "",
             f"{self.connections_refused:,}",
         )
+
+    def on_mismatch(self, host: str, port: int, spoken: TransportKind) -> None:
+        """For the transport's callback: somebody speaks another one."""
+        self.others.met(spoken, host, port, self.pump.now)
+        self._log_others()
+
+    def _log_others(self) -> None:
+        """Once, and again when there is something else to tell."""
+        warning = self.others.warning(self.pump.now)
+        if warning is not None and warning != self._others_told:
+            self._others_told = warning
+            logger.warning("%s", warning)
 
     def _handle_event(self, event: Event) -> None:
         match event:
@@ -254,7 +276,8 @@ class Daemon:
         """What is wrong at present, and bugs met since the start."""
         bugs = self.pump.internal_errors
         found = [f"{bugs} internal errors since the start; the log has the details"] if bugs else []
-        return [*self.warnings.values(), *found]
+        others = self.others.warning(self.pump.now)
+        return [*self.warnings.values(), *([others] if others else []), *found]
 
     # --- the owner's side ---
 
@@ -364,10 +387,15 @@ def load(directory: StateDirectory) -> Loaded:
 def open_daemon(
     loaded: Loaded, settings: DaemonSettings, discovery: Discovery | None, on_event: OnEvent = log_event
 ) -> Daemon:
-    """A daemon with the default transport. Raises UsageError when the membership secret is missing."""
+    """A daemon with the transport of its settings. Raises UsageError when the membership secret or that transport is missing."""
     secret = loaded.directory.membership_secret()
-    transport = TlsTransport(
-        loaded.identity, loaded.manifest, secret, on_refused=lambda *refusal: daemon.on_stranger(*refusal)
+    transport = make_transport(
+        settings.transport,
+        loaded.identity,
+        loaded.manifest,
+        secret,
+        on_refused=lambda *refusal: daemon.on_stranger(*refusal),
+        on_mismatch=lambda *mismatch: daemon.on_mismatch(*mismatch),
     )
     daemon = Daemon(loaded, settings, transport, discovery, on_event)
     return daemon

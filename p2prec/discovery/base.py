@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from p2prec.config import TransportKind
 from p2prec.types import PeerId, SwarmId
 
 
@@ -25,6 +26,8 @@ class Announcement:
     """TCP port on which the peer accepts connections, 1 to 65535."""
     host: str = "0.0.0.0"
     """IP literal on which it listens. An unspecified address (0.0.0.0, ::) stands for all addresses of the machine."""
+    transport: TransportKind = TransportKind.TLS
+    """What it speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Sighting:
     host: str
     """IP literal, the one most likely to be reachable from here when several were announced."""
     port: int
+    transport: TransportKind = TransportKind.TLS
+    """What it speaks. One that speaks another transport than this peer cannot be dialled."""
 
 
 @dataclass(frozen=True, slots=True)

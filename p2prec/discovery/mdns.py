@@ -212,7 +212,7 @@ class MdnsDiscovery:
         self._heard_own = self._heard_own or any(name == own.lower() for own in self._locals)
         known = self._known.pop(name, None)
         host = best_address(record.addresses, self._network)
-        sighting = Sighting(record.peer_id, record.instance, host, record.port)
+        sighting = Sighting(record.peer_id, record.instance, host, record.port, record.transport)
         if known is None and len(self._known) >= MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[name] = (record, sighting)

@@ -1,7 +1,7 @@
 """The mDNS service record of a peer: its name, its TXT properties, and reading both back from the network.
 
     <last 16 of peer id>-<8 hex of instance>._p2prec._tcp.local.
-    TXT  v=1  s=<first 16 hex of swarm id>  p=<peer id>  i=<instance, 32 hex>
+    TXT  v=1  s=<first 16 hex of swarm id>  p=<peer id>  i=<instance, 32 hex>  t=<transport: tls, libp2p>
 
 The name is unique without probing for conflicts: it ends in 32 random bits of this very start.
 """
@@ -15,12 +15,13 @@ from ipaddress import ip_address
 
 from p2prec.discovery.base import Announcement
 from p2prec.errors import UsageError
+from p2prec.config import TransportKind
 from p2prec.types import PeerId, SwarmId
 
 SERVICE_TYPE = "_p2prec._tcp.local."
 RECORD_VERSION = "1"
 MAX_TXT_BYTES = 512
-"""The largest sum of TXT keys and values that is read; ours take about 115."""
+"""The largest sum of TXT keys and values that is read; ours take about 125."""
 MAX_ADDRESSES = 16
 """Addresses of one peer that are looked at; a machine with more is announced with the first ones."""
 INSTANCE_BYTES = 16
@@ -41,6 +42,7 @@ class ServiceRecord:
     port: int
     addresses: tuple[str, ...]
     """IP literals, at least one, none of them multicast or unspecified."""
+    transport: TransportKind = TransportKind.TLS
 
 
 def swarm_label(swarm_id: SwarmId) -> str:
@@ -71,6 +73,7 @@ def encode_txt(announcement: Announcement) -> dict[str, str]:
         "s": swarm_label(announcement.swarm_id),
         "p": announcement.peer_id,
         "i": announcement.instance.hex(),
+        "t": announcement.transport,
     }
 
 
@@ -89,13 +92,23 @@ def decode(
         return None
     if not (_SWARM.fullmatch(swarm) and _PEER_ID.fullmatch(peer_id) and _INSTANCE.fullmatch(instance_hex)):
         return None
+    transport = fields.get(b"t", TransportKind.TLS)  # what there was before there was a choice
+    if transport not in set(TransportKind):
+        return None
     instance = bytes.fromhex(instance_hex)
     if label.lower() != service_label(PeerId(peer_id), instance).lower():
         return None
     dialable = tuple(address for address in list(addresses)[:MAX_ADDRESSES] if _is_dialable(address))
     if not dialable:
         return None
-    return ServiceRecord(swarm=swarm, peer_id=PeerId(peer_id), instance=instance, port=port, addresses=dialable)
+    return ServiceRecord(
+        swarm=swarm,
+        peer_id=PeerId(peer_id),
+        instance=instance,
+        port=port,
+        addresses=dialable,
+        transport=TransportKind(transport),
+    )
 
 
 def _is_dialable(address: str) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from p2prec.config import TransportKind
 from p2prec.errors import TransportFailure
-from p2prec.types import TransportKind
 
 FIRST_WORDS = b"\x13/multistream/1.0.0\n"
 """With these both sides of a libp2p connection begin (multistream-select 1.0)."""

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
+from p2prec.config import TransportKind
 from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.transport.base import Accept, Connection
 from p2prec.transport.mismatch import TransportMismatch
-from p2prec.types import TransportKind
 
 _BACKLOG = 128
 _ACCEPT_PAUSE_S = 1.0

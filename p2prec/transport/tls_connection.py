@@ -14,12 +14,13 @@ import ssl
 from collections.abc import Callable
 from typing import NoReturn
 
+from p2prec.config import TransportKind
 from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.peer.messages import Refusal
 from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.mismatch import NO_TLS_HERE, TransportMismatch, spoken_by
 from p2prec.transport.tcp import configure
-from p2prec.types import PeerId, TransportKind
+from p2prec.types import PeerId
 from p2prec.wire.limits import MAX_FRAME_BYTES
 
 PREFIX_BYTES = 4

@@ -30,6 +30,7 @@ from libp2p.security.security_multistream import SecurityMultistream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
+from p2prec.config import TransportKind
 from p2prec.errors import RemoteMisbehaviour, TransportFailure, UsageError
 from p2prec.identity import Identity
 from p2prec.manifest import CatalogueReference, Manifest
@@ -45,7 +46,6 @@ from p2prec.transport.libp2p.thread import TrioThread
 from p2prec.transport.libp2p.transport import Libp2pTransport
 from p2prec.transport.tcp import InboundLimits, InboundRefusal, TcpTransport
 from p2prec.transport.tls import TlsTransport
-from p2prec.types import TransportKind
 
 HOST = "127.0.0.1"
 LONG_S = 10.0

@@ -17,10 +17,10 @@ from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE, HEADER_SIZE, Yamux, YamuxStream
 
+from p2prec.config import TransportKind
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.peer.messages import Refusal
 from p2prec.transport.mismatch import TransportMismatch, spoken_by
-from p2prec.types import TransportKind
 
 PREFIX_BYTES = 4
 MAX_HANDSHAKE_BYTES = 32 << 10
