@@ -67,7 +67,7 @@ class DaemonSettings(Struct, frozen=True, kw_only=True):
     static_peers: tuple[tuple[str, int], ...] = ()
     """Addresses to dial besides those that discovery finds."""
     transport: TransportKind = TransportKind.TLS
-    """What this peer speaks. All peers of a swarm have to speak the same; libp2p costs more of everything (docs/transports.md)."""
+    """What this peer speaks: the same as all its swarm. libp2p costs more of everything (docs/transports.md)."""
     mdns: bool = True
     mdns_interfaces: tuple[str, ...] | None = None
     """Addresses of the interfaces on which mDNS speaks. None: all."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from p2prec.types import PeerId, TransportKind
+from p2prec.config import TransportKind
+from p2prec.types import PeerId
 
 MAX_LISTED = 256
 """The longest unheard are forgotten first: anybody on the network can announce anything."""

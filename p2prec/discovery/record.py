@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from p2prec.config import TransportKind
 from p2prec.discovery.base import Announcement
 from p2prec.errors import UsageError
-from p2prec.config import TransportKind
 from p2prec.types import PeerId, SwarmId
 
 SERVICE_TYPE = "_p2prec._tcp.local."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from p2prec.config import TransportKind
 from p2prec.errors import UsageError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
 from p2prec.transport.base import Transport
 from p2prec.transport.tcp import OnMismatch, OnRefused
-from p2prec.types import TransportKind
 
 
 def make_transport(
@@ -28,6 +28,7 @@ def make_transport(
         from p2prec.transport.libp2p.transport import Libp2pTransport
     except ImportError as error:
         raise UsageError(
-            f"the libp2p transport cannot be loaded: {error}", remedy="pip install 'p2prec[libp2p]' (docs/transports.md)"
+            f"the libp2p transport cannot be loaded: {error}",
+            remedy="pip install 'p2prec[libp2p]' (docs/transports.md)",
         ) from error
     return Libp2pTransport(identity, manifest, membership_secret, on_refused=on_refused, on_mismatch=on_mismatch)
