@@ -109,6 +109,8 @@ class Daemon:
         self._saved: dict[str, int] = {}
         self._saved_model_of: tuple[int, int, int] | None = None
         """Rounds, exchanges and age behind the last snapshot: an unchanged model is not written again."""
+        self.listening = asyncio.Event()
+        """Set once peers can connect."""
         self._on_event = on_event
         self._transport = transport
         self._discovery = discovery
@@ -152,6 +154,7 @@ class Daemon:
             last_seen = min(self.pump.now, known.last_seen + monotonic_offset)
             self.peer.book.sight(known.peer_id, known.host, known.port, "store", last_seen)
         self._announce()
+        self.listening.set()
         chores = [
             asyncio.create_task(self._every(HISTORY_POLL_S, "history", self._follow_history)),
             asyncio.create_task(self._every(self.settings.quality_every_s, "quality", self.measure_quality)),
