@@ -1,15 +1,33 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from devices import Device, environment, make_manifest
 
+from p2prec.config import TransportKind
 from p2prec.manifest import Manifest
 
 MakeDevice = Callable[..., Device]
+
+LIBP2P_MARKS = (
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("libp2p") is None, reason="needs p2prec[libp2p]: make test-libp2p"),
+)
+both_transports = pytest.mark.parametrize(
+    "transport", [TransportKind.TLS, pytest.param(TransportKind.LIBP2P, marks=LIBP2P_MARKS)], indirect=True
+)
+"""Runs the tests that make devices on each transport."""
+
+
+@pytest.fixture
+def transport(request: pytest.FixtureRequest) -> TransportKind:
+    """What the devices speak: TLS, unless a test asks for `both_transports`."""
+    kind: TransportKind = getattr(request, "param", TransportKind.TLS)
+    return kind
 
 
 @pytest.fixture(scope="session")
@@ -25,13 +43,13 @@ def manifest() -> Manifest:
 
 @pytest.fixture
 def make_device(
-    tmp_path: Path, clean_environment: dict[str, str], manifest: Manifest, request: pytest.FixtureRequest
+    tmp_path: Path, clean_environment: dict[str, str], manifest: Manifest, transport: TransportKind
 ) -> Iterator[MakeDevice]:
     """Makes devices that have joined the swarm; ends their daemons, and shows their logs when the test fails."""
     devices: list[Device] = []
 
     def make(name: str, *, joined: Manifest | None = manifest, secret: bytes | None = None) -> Device:
-        device = Device(tmp_path / name, clean_environment)
+        device = Device(tmp_path / name, clean_environment, transport)
         devices.append(device)
         if joined is not None:
             device.join(joined, secret)

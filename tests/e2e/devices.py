@@ -1,4 +1,4 @@
-"""Real daemons in processes of their own, real TLS on this machine, and what a test may do to them."""
+"""Real daemons in processes of their own, real connections on this machine, and what a test may do to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p2prec import manifest as manifests
 from p2prec.api import client
 from p2prec.cli.lean import ENVIRONMENT
 from p2prec.cli.serve import ServeSettings
-from p2prec.config import DaemonSettings, PeerSettings
+from p2prec.config import DaemonSettings, PeerSettings, TransportKind
 from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import Interaction
 from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, reference_catalogue
@@ -75,12 +75,13 @@ def until(condition: Callable[[], Any], what: str, *, deadline_s: float = DEADLI
 class Device:
     """A state directory, and the daemon that runs on it now and then."""
 
-    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+    def __init__(self, path: Path, environment: dict[str, str], transport: TransportKind = TransportKind.TLS) -> None:
         self.directory = StateDirectory.open(path)
         self.log_path = path.with_name(f"{path.name}.log")
         self.process: subprocess.Popen[bytes] | None = None
         self.on_machine: list[str] = []
         """In front of the daemon's command: what puts it on a machine of its own (`lan.py`)."""
+        self.transport = transport
         self._environment = environment
 
     @property
@@ -106,6 +107,7 @@ class Device:
         addresses = tuple(peer.address if isinstance(peer, Device) else peer for peer in peers)
         settings = {
             "listen_host": LOOPBACK,
+            "transport": self.transport,
             "mdns": False,
             "static_peers": addresses,
             "quality_every_s": 0.5,
@@ -119,6 +121,7 @@ class Device:
     def start(self, *arguments: str, ready: bool = True) -> Device:
         """`p2prec start`, on loopback and without mDNS unless the arguments say otherwise."""
         fixed = ["--state", str(self.path), "--listen", f"{LOOPBACK}:0", "--no-mdns", "--log-format", "json"]
+        fixed += ["--transport", self.transport]
         return self._spawn([sys.executable, "-m", "p2prec", "start", *fixed, *arguments], ready)
 
     def _spawn(self, command: list[str], ready: bool) -> Device:

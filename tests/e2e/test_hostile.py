@@ -11,26 +11,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeDevice
+from conftest import MakeDevice, both_transports
 from devices import DEADLINE_S, N_ITEMS, QUICK, Device, make_manifest
 
+from p2prec.config import TransportKind
 from p2prec.errors import P2PRecError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
 from p2prec.model.quantize import quantize_state, table_shapes
 from p2prec.model.state import initial_state
 from p2prec.peer.messages import Message, Offer, Ping
-from p2prec.transport.tls import TlsTransport
+from p2prec.transport.base import Connection
+from p2prec.transport.choice import make_transport
+from p2prec.transport.mismatch import FIRST_WORDS
 from p2prec.transport.tls_connection import TlsConnection
 from p2prec.wire.envelope import Envelope, pack, signature_input, unpack
 from p2prec.wire.limits import MAX_FRAME_BYTES
 from p2prec.wire.session import Session
 
+pytestmark = both_transports
+
+BEGINNINGS = {TransportKind.TLS: b"\x16\x03\x01", TransportKind.LIBP2P: FIRST_WORDS}
+"""How a handshake begins."""
+
 
 class Villain:
-    """A member of the open swarm that keeps to no rule: real TLS, a real session, and bytes of its own."""
+    """A member of the open swarm that keeps to no rule: a real connection, a real session, and bytes of its own."""
 
-    def __init__(self, manifest: Manifest, identity: Identity, connection: TlsConnection, swarm_id: Any = None) -> None:
+    def __init__(self, manifest: Manifest, identity: Identity, connection: Connection, swarm_id: Any = None) -> None:
         self.manifest, self.identity, self.connection = manifest, identity, connection
         shapes = table_shapes(manifest.learning, N_ITEMS)
         self.session = Session(
@@ -78,7 +86,7 @@ def served(make_device: MakeDevice) -> tuple[Device, Device]:
 @asynccontextmanager
 async def villain(victim: Device, manifest: Manifest, identity: Identity | None = None) -> AsyncIterator[Villain]:
     identity = identity or Identity.generate()
-    transport = TlsTransport(identity, manifest)
+    transport = make_transport(victim.transport, identity, manifest, None)
     try:
         host, port = victim.address
         yield Villain(manifest, identity, await transport.dial(host, port, deadline_s=DEADLINE_S))
@@ -94,10 +102,10 @@ def still_serves(victim: Device) -> dict[str, Any]:
     return status
 
 
-def test_bytes_that_are_no_tls_are_counted_and_ignored(served: tuple[Device, Device]) -> None:
+def test_bytes_that_are_no_handshake_are_counted_and_ignored(served: tuple[Device, Device]) -> None:
     victim, _ = served
     rng = np.random.default_rng(0)
-    for garbage in (b"GET / HTTP/1.1\r\n\r\n", rng.bytes(5000), b"\x16\x03\x01\xff\xff", b""):
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", rng.bytes(5000), BEGINNINGS[victim.transport] + b"\xff\xff", b""):
         with socket.create_connection(victim.address, timeout=DEADLINE_S) as connection:
             connection.sendall(garbage)
             connection.shutdown(socket.SHUT_WR)
@@ -152,8 +160,13 @@ async def spliced(member: Villain) -> None:
 
 async def oversized(member: Villain) -> None:
     await member.greet()
-    member.connection._encrypt((MAX_FRAME_BYTES + 1).to_bytes(4, "big") + bytes(1000))
-    await member.connection._flush()
+    start = (MAX_FRAME_BYTES + 1).to_bytes(4, "big") + bytes(1000)
+    if isinstance(member.connection, TlsConnection):
+        member.connection._encrypt(start)
+        await member.connection._flush()
+    else:
+        connection: Any = member.connection
+        await connection._thread.submit(connection._session._frames.write, start)
 
 
 async def non_finite(member: Villain) -> None:
@@ -232,12 +245,12 @@ def test_members_that_break_the_protocol_are_refused_counted_and_banned(
 
 
 def test_a_hello_of_another_swarm_ends_the_connection(served: tuple[Device, Device], manifest: Manifest) -> None:
-    """Inside this swarm's TLS, whose key is public."""
+    """Inside this swarm's connections, whose key is public."""
     victim, _ = served
 
     async def attack() -> None:
         identity = Identity.generate()
-        transport = TlsTransport(identity, manifest)
+        transport = make_transport(victim.transport, identity, manifest, None)
         connection = await transport.dial(*victim.address, deadline_s=DEADLINE_S)
         member = Villain(manifest, identity, connection, make_manifest("books", seed="08").swarm_id)
         await member.send(member.hello())
@@ -258,7 +271,7 @@ def test_a_crowd_of_members_that_only_say_hello_does_not_stop_the_others(
     async def crowd() -> None:
         host, port = victim.address
         identities = [Identity.generate() for _ in range(QUICK.max_neighbours + 20)]
-        transports = [TlsTransport(identity, manifest) for identity in identities]
+        transports = [make_transport(victim.transport, identity, manifest, None) for identity in identities]
         for identity, transport in zip(identities, transports, strict=True):
             member = Villain(manifest, identity, await transport.dial(host, port, deadline_s=DEADLINE_S))
             await member.greet()

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import MakeDevice
+from conftest import MakeDevice, both_transports
 from devices import N_ITEMS, QUICK, Device
 from lan import Lan
 from test_membership import copy_of
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, both_transports]
 
 ON_A_LAN: dict[str, Any] = {"mdns": True, "listen_host": "0.0.0.0", "ready": False}
 

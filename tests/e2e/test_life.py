@@ -8,10 +8,12 @@ import time
 from typing import Any
 
 import pytest
-from conftest import MakeDevice
+from conftest import MakeDevice, both_transports
 from devices import N_ITEMS, Device, make_manifest, write_manifest
 
 from p2prec.manifest import Manifest
+
+pytestmark = both_transports
 
 REQUIRED = (
     *(

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import MakeDevice
+from conftest import MakeDevice, both_transports
 from devices import DEADLINE_S, QUICK, Device, make_manifest, until
 
 from p2prec.errors import TransportFailure
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
 from p2prec.storage.invitation import membership_key_of
+from p2prec.transport.choice import make_transport
 from p2prec.transport.tls import TlsTransport
+
+pytestmark = both_transports
 
 SECRET, OTHER_SECRET = b"m" * 32, b"x" * 32
 
@@ -55,8 +58,9 @@ def test_a_stranger_with_the_manifest_alone_never_gets_in(make_device: MakeDevic
 
     async def intrude() -> None:
         # Its certificate is issued by a key of its own; it does not even ask who the other side is.
-        transport = TlsTransport(Identity.generate(), forged, OTHER_SECRET)
-        transport._client_context.verify_mode = 0  # type: ignore[assignment]
+        transport = make_transport(a.transport, Identity.generate(), forged, OTHER_SECRET)
+        if isinstance(transport, TlsTransport):
+            transport._client_context.verify_mode = 0  # type: ignore[assignment]
         for _ in range(3):
             with pytest.raises(TransportFailure):
                 connection = await transport.dial(host, port, deadline_s=DEADLINE_S)
