@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import ssl
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from p2prec.config import TransportKind
 from p2prec.errors import P2PRecError, UsageError
 
 if TYPE_CHECKING:
@@ -200,6 +202,15 @@ def _own_port(listen: str) -> list[Finding]:
     return [Finding("port", "ok", f"the daemon accepts peers on {listen}")]
 
 
+def transport(kind: TransportKind, status: dict[str, Any] | None) -> list[Finding]:
+    """Whether what this peer is to speak is installed. Of peers that speak something else the daemon's own warnings tell."""
+    if status is not None and status["transport"]:
+        return [Finding("transport", "ok", f"the daemon speaks {status['transport']}, and meets those that do")]
+    if kind is TransportKind.LIBP2P and importlib.util.find_spec("libp2p") is None:
+        return [Finding("transport", "fail", "libp2p is not installed", "pip install 'p2prec[libp2p]'")]
+    return [Finding("transport", "ok", f"{kind} is installed")]
+
+
 def multicast(hears: Callable[[str], bool] | None = None) -> list[Finding]:
     """Whether mDNS packets get out of this machine's interfaces and back in."""
     from p2prec.discovery.addresses import local_interfaces, multicast_addresses
@@ -242,14 +253,17 @@ class Clock:
         return [Finding("clock", "ok", shown)]
 
 
-def examine(directory: StateDirectory, listen: tuple[str, int]) -> list[Finding]:
+def examine(
+    directory: StateDirectory, listen: tuple[str, int], kind: TransportKind = TransportKind.TLS
+) -> list[Finding]:
     """Everything, in the order in which a person would mend it."""
     clock = Clock()
     findings = [*software(), *disk(directory)]
     if directory.path.is_dir() and not _failed(findings):
         findings += [*keys(directory), *swarm(directory), *store(directory)]
     about_daemon, status = daemon(directory)
-    return [*findings, *about_daemon, *port(listen, status), *multicast(), *clock.findings()]
+    reachable = [*port(listen, status), *transport(kind, status), *multicast()]
+    return [*findings, *about_daemon, *reachable, *clock.findings()]
 
 
 def _failed(findings: Iterable[Finding]) -> bool:

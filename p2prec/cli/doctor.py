@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from p2prec.cli.app import app
-from p2prec.cli.options import JsonOption, StateOption
+from p2prec.cli.options import JsonOption, StateOption, TransportOption
 
 EPILOG = """Examples:
 
@@ -28,12 +28,13 @@ def doctor(
             "--listen", metavar="HOST:PORT", help="Address that `p2prec start` is to listen on, as given there."
         ),
     ] = "0.0.0.0:0",
+    transport: TransportOption = None,
     as_json: JsonOption = False,
     state: StateOption = None,
 ) -> None:
     """Look for what keeps this peer from working.
 
-    Software, disk, keys, swarm, store, daemon, port, multicast and clock,
+    Software, disk, keys, swarm, store, daemon, port, transport, multicast and clock,
     each finding with its remedy. Nothing is changed. The exit code is 1
     when something has to be mended, 0 when there are warnings at most.
     """
@@ -42,9 +43,11 @@ def doctor(
     from p2prec.cli.ask import state_directory
     from p2prec.cli.checks import examine
     from p2prec.cli.screen import labelled, print_json, show, text
-    from p2prec.cli.start import parse_address
+    from p2prec.cli.start import parse_address, transport_kind
+    from p2prec.config import TransportKind
 
-    findings = examine(state_directory(state), parse_address(listen, "--listen"))
+    kind = TransportKind.TLS if transport is None else transport_kind(transport)
+    findings = examine(state_directory(state), parse_address(listen, "--listen"), kind)
     ok = all(finding.level != "fail" for finding in findings)
     if as_json:
         print_json({"ok": ok, "findings": [asdict(finding) for finding in findings]})

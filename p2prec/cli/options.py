@@ -17,4 +17,14 @@ StateOption = Annotated[
         show_default="the user's data directory",
     ),
 ]
+TransportOption = Annotated[
+    str | None,
+    typer.Option(
+        "--transport",
+        metavar="tls|libp2p",
+        envvar="P2PREC_TRANSPORT",
+        help="What to speak with peers. All of a swarm must speak the same; libp2p needs p2prec[libp2p].",
+        show_default="tls",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text for people.")]

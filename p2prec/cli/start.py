@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2prec.cli.app import app
-from p2prec.cli.options import StateOption
+from p2prec.cli.options import StateOption, TransportOption
 from p2prec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,16 +43,7 @@ def start(
     mdns: Annotated[
         bool, typer.Option("--mdns/--no-mdns", help="Find peers on the local network, and be found.")
     ] = True,
-    transport: Annotated[
-        str | None,
-        typer.Option(
-            "--transport",
-            metavar="tls|libp2p",
-            envvar="P2PREC_TRANSPORT",
-            help="What to speak with peers. All of a swarm must speak the same; libp2p needs p2prec[libp2p].",
-            show_default="tls",
-        ),
-    ] = None,
+    transport: TransportOption = None,
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="text|json", help="Log lines for people or machines.")
     ] = "text",

@@ -6,6 +6,7 @@ from ipaddress import IPv4Interface
 
 import pytest
 
+from p2prec.config import TransportKind
 from p2prec.discovery.addresses import announced_addresses, best_address, multicast_addresses
 from p2prec.discovery.base import Announcement
 from p2prec.discovery.record import MAX_ADDRESSES, MAX_TXT_BYTES, decode, encode_txt, service_label
@@ -40,6 +41,23 @@ def test_an_announcement_reads_back() -> None:
     assert record.addresses == ("192.0.2.7", "2001:db8::7")
 
 
+@pytest.mark.parametrize("kind", list(TransportKind))
+def test_the_transport_reads_back(kind: TransportKind) -> None:
+    fields: dict[bytes, bytes | None] = {
+        key.encode(): value.encode() for key, value in encode_txt(announcement(transport=kind)).items()
+    }
+    record = decode(LABEL, 4001, fields, ["192.0.2.7"])
+    assert record is not None
+    assert record.transport is kind
+
+
+def test_a_record_without_transport_is_of_tls() -> None:
+    old = {key: value for key, value in txt().items() if key != b"t"}
+    record = decode(LABEL, 4001, old, ["192.0.2.7"])
+    assert record is not None
+    assert record.transport is TransportKind.TLS
+
+
 def test_dns_names_compare_without_case_and_unknown_keys_are_ignored() -> None:
     assert decode(LABEL.lower(), 4001, txt() | {b"later": None}, ["192.0.2.7"]) is not None
 
@@ -70,6 +88,8 @@ def test_texts_are_bounded(excess: int) -> None:
         {"i": "00" * 15},
         {"i": "ff" * 16},
         {"i": "\u00e9" * 32},
+        {"t": "quic"},
+        {"t": ""},
     ],
 )
 def test_malformed_or_contradicting_texts_are_ignored(changes: dict[str, str]) -> None:
