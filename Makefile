@@ -54,6 +54,12 @@ results-run: $(VENV)/.dev ## Run the experiments in results/experiments.toml tha
 test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
+test-libp2p: $(VENV)/.libp2p ## Run the tests of the libp2p transport (6 minutes; needs a C compiler and GMP's headers)
+	@$(BIN)/python -m pytest -q -k "libp2p or mixed" $(ARGS)
+
+bench-transports: $(VENV)/.libp2p ## Measure TLS and libp2p side by side: connect, round trip, throughput, CPU, memory
+	@$(BIN)/python tests/benchmarks/transports.py $(ARGS)
+
 chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for what they lost
 	@$(BIN)/python -m pytest -q tests/e2e/test_chaos.py -k "50 or full_disk" $(ARGS)
 
@@ -80,6 +86,11 @@ $(GOSSIPY_VENV)/.ready: | $(BIN)/python
 	@$(GOSSIPY_VENV)/bin/python -m pip --disable-pip-version-check -q install $(TORCH_ARGS) '$(TORCH)'
 	@$(GOSSIPY_VENV)/bin/python -m pip --disable-pip-version-check -q install gossipy-dfl
 	@touch $@
+
+$(VENV)/.libp2p: pyproject.toml | $(BIN)/python
+	@echo "Installing p2prec with py-libp2p into $(VENV) ..."
+	@$(PIP) install -e '.[demo,dev,libp2p]'
+	@touch $@ $(VENV)/.demo $(VENV)/.dev
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later with venv was found. Install one (on Debian and Ubuntu:" \

@@ -34,8 +34,8 @@ def doctor(
 ) -> None:
     """Look for what keeps this peer from working.
 
-    Software, disk, keys, swarm, store, daemon, port, transport, multicast and clock,
-    each finding with its remedy. Nothing is changed. The exit code is 1
+    Software, disk, keys, swarm, store, daemon, port, transport, multicast and
+    clock, each finding with its remedy. Nothing is changed. The exit code is 1
     when something has to be mended, 0 when there are warnings at most.
     """
     from dataclasses import asdict

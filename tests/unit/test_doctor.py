@@ -18,6 +18,7 @@ import pytest
 
 from p2prec.cli import checks
 from p2prec.cli.checks import Finding
+from p2prec.config import TransportKind
 from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import Interaction
 from p2prec.manifest import Manifest, reference_catalogue
@@ -56,7 +57,7 @@ def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
     nowhere = StateDirectory(tmp_path / "nowhere")
     findings = checks.examine(nowhere, ("127.0.0.1", 0))
     assert not nowhere.path.exists()
-    assert {finding.check for finding in findings} == {"software", "disk", "daemon", "port", "multicast", "clock"}
+    assert {finding.check for finding in findings} == {"software", "disk", "daemon", "port", "transport", "multicast", "clock"}
 
 
 @pytest.mark.parametrize("made", [("identity.key", 0o640), ("identity.key", 0o604)])
@@ -165,6 +166,16 @@ def test_an_interface_that_cannot_be_used_and_none_at_all(monkeypatch: pytest.Mo
     assert "Address already in use" in finding.message
     monkeypatch.setattr("p2prec.discovery.addresses.local_interfaces", lambda: ())
     assert worst(checks.multicast(hears=refuse)).message == "no network interface is up"
+
+
+def test_a_transport_that_is_not_installed_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worst(checks.transport(TransportKind.TLS, None)).level == "ok"
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda _: None)
+    missing = worst(checks.transport(TransportKind.LIBP2P, None))
+    assert missing.level == "fail"
+    assert "p2prec[libp2p]" in missing.remedy
+    running = worst(checks.transport(TransportKind.TLS, {"transport": "libp2p"}))
+    assert (running.level, "libp2p" in running.message) == ("ok", True)
 
 
 def test_old_tls_fails(monkeypatch: pytest.MonkeyPatch) -> None:
