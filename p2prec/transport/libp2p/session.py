@@ -32,13 +32,14 @@ from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.identity import public_bytes_of
 from p2prec.transport.base import MAX_FRAME_BYTES
-from p2prec.transport.certificates import require_member
+from p2prec.transport.certificates import ALPN, require_member
 from p2prec.transport.libp2p.streams import BoundedSession, BufferedSocket, FrameStream, bounded
 from p2prec.types import PeerId
 
 T = TypeVar("T")
 
-PROTOCOL = TProtocol("/p2prec/exchange/1")
+PROTOCOL = TProtocol(f"/p2prec/exchange/{ALPN.removeprefix('p2prec/')}")
+"""Of the one stream of a connection: `/p2prec/exchange/1`, the version being the wire protocol's, as in TLS's ALPN."""
 MAX_CERTIFICATE_BYTES = 4096
 """Ours take 400."""
 MAX_STREAMS_TRIED = 8
