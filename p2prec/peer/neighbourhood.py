@@ -214,9 +214,9 @@ class Neighbourhood:
             known.dial_after = now + settings.dial_retry_s
             self._dial(*known.addresses[0], known.peer_id)
         if now >= self._next_peers_request:
-            self._next_peers_request = now + settings.peers_request_every_s
             link = view.random_neighbour(self._rng)
-            if link is not None:
+            if link is not None:  # without one, the first neighbour is asked at once
+                self._next_peers_request = now + settings.peers_request_every_s
                 link.peers_requested = True
                 self.send(link, PeersRequest(PEERS_PER_REQUEST))
 
@@ -271,8 +271,12 @@ class Neighbourhood:
             return
         if link.outbound:
             self.book.met(link.remote_id, *link.listen_address, now)
+            link.peers_requested = True  # if it is full, it says who else there is before it closes
         rival = self.view.neighbours.get(link.remote_id)
         if rival is None and len(self.view.neighbours) >= self._settings.max_neighbours:
+            if not link.outbound:
+                # Where a whole swarm knows the same few addresses, most who come are turned away: they must learn of others.
+                self._tell_peers(link, PEERS_PER_REQUEST)
             self._drop(link, CloseReason.TOO_MANY)
             return
         if rival is not None and rival.hello is not None and rival.hello.instance != hello.instance:
@@ -318,7 +322,7 @@ class Neighbourhood:
         hold_off_s = {
             CloseReason.LEAVING: settings.dial_retry_s,
             CloseReason.DUPLICATE_CONNECTION: settings.dial_retry_s,
-            CloseReason.TOO_MANY: settings.ping_after_s * 4,
+            CloseReason.TOO_MANY: settings.rotate_every_s,  # places come free by rotation
             CloseReason.MISBEHAVIOUR: settings.ban_s,
             CloseReason.DUPLICATE_IDENTITY: settings.conflict_s,
             CloseReason.ROTATED: settings.rotate_every_s,
@@ -333,6 +337,10 @@ class Neighbourhood:
         if now - link.peers_served_at < PEERS_SERVED_EVERY_S:
             return
         link.peers_served_at = now
+        self._tell_peers(link, limit)
+
+    def _tell_peers(self, link: Link, limit: int) -> None:
+        """Send addresses of at most `limit` of our own neighbours."""
         addresses = [
             PeerAddress(other.remote_id, other.host, other.hello.listen_port)
             for other in self.view.neighbours.values()

@@ -95,18 +95,40 @@ def test_a_full_view_turns_newcomers_away_but_not_its_neighbours() -> None:
     assert all(rig.is_open(n) for n in numbers)
     one_more = rig.connect("p3")
     assert rig.closed_with(one_more) is CloseReason.TOO_MANY
+    (told,) = rig.sent(Peers, one_more)  # where else it may try
+    assert sorted(address.peer_id for address in told.addresses) == ["p0", "p1", "p2"]
     assert len(rig.peer.neighbours) == 3
     again = rig.connect("p0")  # one that is a neighbour already and has lost its connection
     assert rig.is_open(again)
     assert len(rig.peer.neighbours) == 3
 
 
-def test_whoever_is_full_is_left_alone_for_a_minute() -> None:
+def test_a_full_peer_that_dialled_tells_nothing_unasked() -> None:
+    rig = PeerRig(PeerSettings(max_neighbours=1))
+    rig.connect("p0")
+    one_more = rig.connect("p1", outbound=True)
+    assert rig.closed_with(one_more) is CloseReason.TOO_MANY
+    assert not rig.sent(Peers, one_more)
+
+
+def test_addresses_from_a_full_peer_are_taken_once_and_only_from_one_that_was_dialled() -> None:
+    rig = PeerRig()
+    elsewhere = Peers((PeerAddress("c", "10.0.0.7", 4001),))
+    dialled, dialling = rig.connect("a", outbound=True), rig.connect("b")
+    rig.receive(dialled, elsewhere)
+    assert "c" in rig.peer.book.peers
+    assert rig.peer.refusals == {}
+    rig.receive(dialled, elsewhere)
+    rig.receive(dialling, elsewhere)
+    assert rig.peer.refusals == {Refusal.UNEXPECTED: 2}
+
+
+def test_whoever_is_full_is_left_alone_until_places_come_free() -> None:
     rig = PeerRig()
     number = rig.connect("a", outbound=True)
     rig.receive(number, Close(CloseReason.TOO_MANY))
     assert not rig.is_open(number)
-    rig.wait(59.0)
+    rig.wait(299.0)
     assert not rig.dials()
     rig.wait(2.0)
     assert [(d.host, d.port, d.peer_id) for d in rig.dials()] == [("10.0.0.9", 4001, "a")]
