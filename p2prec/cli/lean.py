@@ -47,7 +47,7 @@ def interpreter() -> tuple[list[str], dict[str, str]]:
     try:
         if not stamp.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            compile_all = "from p2prec.cli.lean import import_all; import_all()"
+            compile_all = "from p2prec.cli import lean; lean.import_all(); lean.import_optional()"
             subprocess.run([sys.executable, "-OO", "-c", compile_all], env=lean, check=True, timeout=COMPILE_DEADLINE_S)
             stamp.touch()
     except (OSError, subprocess.SubprocessError):
@@ -56,7 +56,13 @@ def interpreter() -> tuple[list[str], dict[str, str]]:
 
 
 def import_all() -> None:
-    """Load what a daemon may need, so that its bytecode is cached."""
-    installed = [module for package, module in OPTIONAL_MODULES.items() if importlib.util.find_spec(package) is not None]
-    for module in (*MODULES, *installed):
+    """Load what the daemon needs, so that its bytecode is cached."""
+    for module in MODULES:
         importlib.import_module(module)
+
+
+def import_optional() -> None:
+    """The same for what the daemon needs only when it is told so, as far as it is installed."""
+    for package, module in OPTIONAL_MODULES.items():
+        if importlib.util.find_spec(package) is not None:
+            importlib.import_module(module)
