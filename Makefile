@@ -9,16 +9,18 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := p2prec tests deploy
-# gossipy, which make bench-peers measures next to p2prec, needs torch: it gets an environment of its own.
+# gossipy, which make bench-peers measures next to p2prec, gets an environment of its own.
 GOSSIPY_VENV := .venv-gossipy
-# On Linux the package index's own build brings gigabytes of GPU libraries. For the CPU build give the index that PyTorch's install
-# page names for it:  make bench-peers TORCH_ARGS="--index-url URL"
+# torch is for bench-peers and test-torch only. On Linux the package index's own build brings gigabytes of GPU libraries; for the
+# CPU build give the index that PyTorch's install page names for it:  make bench-peers TORCH_ARGS="--index-url URL"
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
+WARN_OF_TORCH = test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Without TORCH_ARGS this can be a download of" \
+	"gigabytes (GPU libraries): for the CPU build see the top of the Makefile." >&2
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test check bench bench-peers parity results results-run test-slow chaos clean
+.PHONY: help demo test test-libp2p check bench bench-peers bench-transports parity results results-run test-slow test-torch chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -60,6 +62,9 @@ test-libp2p: $(VENV)/.libp2p ## Run the tests of the libp2p transport (6 minutes
 bench-transports: $(VENV)/.libp2p ## Measure TLS and libp2p side by side: connect, round trip, throughput, CPU, memory
 	@$(BIN)/python tests/benchmarks/transports.py $(ARGS)
 
+test-torch: $(VENV)/.torch ## Install torch, and run the tests of the lab's torch backend
+	@$(BIN)/python -m pytest -q tests/unit/test_torch_array.py $(ARGS)
+
 chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for what they lost
 	@$(BIN)/python -m pytest -q tests/e2e/test_chaos.py -k "50 or full_disk" $(ARGS)
 
@@ -78,10 +83,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@$(PIP) install -e '.[demo,dev]'
 	@touch $@ $(VENV)/.demo
 
+$(VENV)/.torch: $(VENV)/.dev
+	@echo "Installing $(TORCH) into $(VENV) ..."
+	@$(WARN_OF_TORCH)
+	@$(PIP) install $(TORCH_ARGS) '$(TORCH)'
+	@touch $@
+
 $(GOSSIPY_VENV)/.ready: | $(BIN)/python
 	@echo "Installing gossipy-dfl and $(TORCH) into $(GOSSIPY_VENV) ..."
-	@test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Without TORCH_ARGS this can be a download of gigabytes (GPU" \
-		"libraries): for the CPU build see the top of the Makefile." >&2
+	@$(WARN_OF_TORCH)
 	@$(BIN)/python -m venv $(GOSSIPY_VENV)
 	@$(GOSSIPY_VENV)/bin/python -m pip --disable-pip-version-check -q install $(TORCH_ARGS) '$(TORCH)'
 	@$(GOSSIPY_VENV)/bin/python -m pip --disable-pip-version-check -q install gossipy-dfl
