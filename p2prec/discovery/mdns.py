@@ -4,10 +4,7 @@ One `MdnsDiscovery` a process: it announces each of the process's peers (the dem
 sighting to the peers of the same swarm. It lives through the network: no interface yet, addresses that change, a port
 5353 that another program holds. It tells `on_trouble`, retries, and never stops the daemon.
 
-Kept quiet for a hundred peers on one network. Names are unique by construction, so nothing is probed (a probe asks
-everybody for everything). Name, port, text and address travel together, so no peer is asked about singly unless a part
-was lost. The first question asks for unicast answers; on a machine where several processes share port 5353 those may
-reach the wrong one, which the next question, a second later and for multicast answers, makes up for.
+The network is kept quiet for hundreds of peers: `schedule` says when one speaks, `responder` speaks.
 """
 
 from __future__ import annotations
@@ -18,29 +15,25 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
+from random import Random
 
 import zeroconf
-from zeroconf import IPVersion, ServiceStateChange, Zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from p2prec.discovery.addresses import announced_addresses, best_address, local_interfaces, multicast_addresses
+from p2prec.discovery.addresses import best_address, local_interfaces, multicast_addresses
 from p2prec.discovery.base import Announcement, OnGone, OnSighting, OnTrouble, Sighting, Trouble
-from p2prec.discovery.record import SERVICE_TYPE, ServiceRecord, decode, encode_txt, service_label, swarm_label
+from p2prec.discovery.record import ServiceRecord, encode_txt, swarm_label
+from p2prec.discovery.responder import Responder, full_name
 
 log = logging.getLogger(__name__)
 
 MAX_KNOWN = 1024
 """Records remembered, to notice what is new and what is gone. The oldest makes room: a flood of false records costs
 repeated sightings of true ones, not their loss."""
-MAX_INCOMPLETE = 256
-"""Names remembered whose port, text or address did not arrive with them."""
 ADDRESS_POLL_S = 15.0
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 60.0
 SELF_TEST_S = 10.0
 """After so long, a machine on which multicast works has heard its own announcement, even under load."""
-COMPLETE_AFTER_S = 3.0
-"""How long the rest of a record may take to arrive by itself before it is asked for."""
 
 _NO_INTERFACE = Trouble(
     "no network interface is up, so no peer can be discovered",
@@ -57,13 +50,12 @@ class _Local:
     """A peer of this process, and whom to tell."""
 
     announcement: Announcement
-    txt: dict[str, str]
     on_sighting: OnSighting
     on_gone: OnGone
 
     @property
     def name(self) -> str:
-        return _full_name(self.announcement)
+        return full_name(self.announcement)
 
     def hears(self, record: ServiceRecord) -> bool:
         """Whether the record is of the same swarm, and not this peer itself."""
@@ -90,9 +82,8 @@ class MdnsDiscovery:
         self._locals: dict[str, _Local] = {}
         self._network: tuple[IPv4Interface, ...] = ()
         self._known: dict[str, tuple[ServiceRecord, Sighting]] = {}
-        self._responder: _Responder | None = None
+        self._responder: Responder | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._publishing: set[asyncio.Task[None]] = set()
         self._trouble: Trouble | None = None
         self._heard_own = False
 
@@ -103,19 +94,18 @@ class MdnsDiscovery:
 
     def announce(self, announcement: Announcement, on_sighting: OnSighting, on_gone: OnGone) -> None:
         """Announce a peer, and report to it others of its swarm. Raises UsageError."""
-        local = _Local(announcement, encode_txt(announcement), on_sighting, on_gone)
+        encode_txt(announcement)  # raises for one that nobody could read
+        local = _Local(announcement, on_sighting, on_gone)
         self._locals[local.name] = local
         for record, sighting in list(self._known.values()):
             if local.hears(record):
                 _call(on_sighting, sighting)
         if self._responder is not None:
-            task = asyncio.create_task(self._publish_later(self._responder, local))
-            self._publishing.add(task)
-            task.add_done_callback(self._publishing.discard)
+            self._responder.publish(announcement)
 
     async def withdraw(self, announcement: Announcement) -> None:
         """Say goodbye for one peer."""
-        name = _full_name(announcement)
+        name = full_name(announcement)
         if self._locals.pop(name, None) is not None and self._responder is not None:
             await self._responder.withdraw(name)
 
@@ -128,8 +118,6 @@ class MdnsDiscovery:
         supervisor.cancel()
         with suppress(asyncio.CancelledError):
             await supervisor
-        for task in self._publishing:
-            task.cancel()
         responder, self._responder = self._responder, None
         if responder is not None:
             await responder.close(goodbye=True, deadline_s=deadline_s)
@@ -163,9 +151,9 @@ class MdnsDiscovery:
         self._known.clear()
         self._heard_own = False
         try:
-            self._responder = responder = _Responder(addresses, self._heard, self._lost)
-            for local in list(self._locals.values()):
-                await responder.publish(local)
+            self._responder = responder = Responder(addresses, self._heard, self._lost, Random())
+            for local in self._locals.values():
+                responder.publish(local.announcement)
         except (OSError, zeroconf.Error) as error:
             await self._drop_responder()
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
@@ -194,13 +182,6 @@ class MdnsDiscovery:
                 polled = now
                 if multicast_addresses(local_interfaces(), self._interfaces) != addresses:
                     return
-
-    async def _publish_later(self, responder: _Responder, local: _Local) -> None:
-        try:
-            await responder.publish(local)
-        except (OSError, zeroconf.Error) as error:
-            # The responder was closed meanwhile; the next one publishes every peer.
-            log.debug("not announced yet: %r", error)
 
     async def _drop_responder(self) -> None:
         """Close without a goodbye: the same names are announced again at once, from other addresses."""
@@ -239,89 +220,6 @@ class MdnsDiscovery:
             self._on_trouble(trouble)
         elif trouble is not None:
             log.warning("%s; %s", trouble.message, trouble.remedy)
-
-
-class _Responder:
-    """zeroconf on one set of addresses: sockets, our services and one browser. Raises OSError when it cannot bind."""
-
-    def __init__(
-        self,
-        addresses: tuple[str, ...],
-        on_record: Callable[[str, ServiceRecord], None],
-        on_removed: Callable[[str], None],
-    ) -> None:
-        self._addresses = addresses
-        self._on_record = on_record
-        self._on_removed = on_removed
-        self._infos: dict[str, AsyncServiceInfo] = {}
-        self._incomplete: dict[str, float] = {}
-        self._zeroconf = AsyncZeroconf(interfaces=list(addresses), ip_version=IPVersion.V4Only)
-        self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, SERVICE_TYPE, handlers=[self._on_change])
-
-    async def publish(self, local: _Local) -> None:
-        announcement = local.announcement
-        label = service_label(announcement.peer_id, announcement.instance)
-        info = AsyncServiceInfo(
-            SERVICE_TYPE,
-            local.name,
-            port=announcement.port,
-            properties=local.txt,
-            server=f"{label}.local.",
-            parsed_addresses=list(announced_addresses(announcement.host, self._addresses)),
-        )
-        self._infos[local.name] = info
-        # cooperating_responders: no probe. The three broadcasts go out in the background.
-        await self._zeroconf.async_register_service(info, cooperating_responders=True)
-
-    async def withdraw(self, name: str) -> None:
-        info = self._infos.pop(name, None)
-        if info is not None:
-            await self._zeroconf.async_unregister_service(info)
-
-    async def ask_for_incomplete(self, now: float) -> None:
-        """Ask for what did not arrive with a name: one question for each, a few at a time."""
-        due = [name for name, since in self._incomplete.items() if now - since >= COMPLETE_AFTER_S][:8]
-        for name in due:
-            del self._incomplete[name]
-        infos = [AsyncServiceInfo(SERVICE_TYPE, name) for name in due]
-        requests = (info.async_request(self._zeroconf.zeroconf, 1500) for info in infos)
-        found = await asyncio.gather(*requests)
-        for info, complete in zip(infos, found, strict=True):
-            if complete:
-                self._report(info)
-
-    async def close(self, *, goodbye: bool, deadline_s: float) -> None:
-        if not goodbye:
-            for info in self._infos.values():
-                self._zeroconf.zeroconf.registry.async_remove(info)
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._browser.async_cancel()
-                await self._zeroconf.async_close()
-        except TimeoutError:
-            self._zeroconf.zeroconf.close()
-
-    def _on_change(self, *, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        if state_change is ServiceStateChange.Removed:
-            self._incomplete.pop(name, None)
-            self._on_removed(name.lower())
-            return
-        info = AsyncServiceInfo(service_type, name)
-        if info.load_from_cache(zeroconf):
-            self._incomplete.pop(name, None)
-            self._report(info)
-        elif len(self._incomplete) < MAX_INCOMPLETE:
-            self._incomplete.setdefault(name, asyncio.get_running_loop().time())
-
-    def _report(self, info: AsyncServiceInfo) -> None:
-        label = info.name.removesuffix(f".{SERVICE_TYPE}")
-        record = decode(label, info.port, info.properties, info.parsed_addresses())
-        if record is not None:
-            self._on_record(info.name.lower(), record)
-
-
-def _full_name(announcement: Announcement) -> str:
-    return f"{service_label(announcement.peer_id, announcement.instance)}.{SERVICE_TYPE}"
 
 
 def _call(callback: Callable[[Sighting], None], sighting: Sighting) -> None:

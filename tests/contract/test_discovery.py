@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Interface
 
@@ -13,7 +13,7 @@ import pytest
 from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
-from p2prec.discovery import mdns
+from p2prec.discovery import mdns, responder
 from p2prec.discovery.base import Announcement, Sighting, Trouble
 from p2prec.discovery.mdns import MdnsDiscovery
 from p2prec.discovery.probe import hears_itself
@@ -187,6 +187,42 @@ def test_close_is_within_its_deadline_for_many_peers_and_idempotent() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("n_others", "expected"),
+    [
+        (0, [True, False, False, False]),
+        (1, [True, False]),
+        (16, [True, False]),
+        (17, [False]),
+        (31, [False]),
+        (32, [True]),
+    ],
+)
+def test_who_knows_enough_does_not_ask(n_others: int, expected: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first question is for few, the next two are for those who know nobody at all, later ones for everybody. Answers come
+    to the asker alone at first, and where the known ones do not fit the question.
+    """
+    questions: list[bool] = []
+    monkeypatch.setattr(responder.Responder, "_known_pointers", lambda _: [None] * (1 + n_others))
+    monkeypatch.setattr(responder.Responder, "_ask", lambda _, known, *, to_us_alone: questions.append(to_us_alone))
+
+    async def scenario() -> None:
+        ended = asyncio.Event()
+
+        def delays(_: object) -> Iterator[float]:
+            yield from (0.0, 0.0, 0.0, 0.0)
+            ended.set()
+            yield 3600.0
+
+        monkeypatch.setattr(responder, "question_delays", delays)
+        async with discovery() as where:
+            announce(where, [announcement(1)])
+            await asyncio.wait_for(ended.wait(), DEADLINE_S)
+        assert questions == expected
+
+    asyncio.run(scenario())
+
+
 def test_known_records_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mdns, "MAX_KNOWN", 3)
 
@@ -315,7 +351,7 @@ def test_a_port_that_cannot_be_bound_is_told(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: object, **__: object) -> None:
         raise OSError(98, "Address already in use")
 
-    monkeypatch.setattr(mdns, "AsyncZeroconf", refuse)
+    monkeypatch.setattr(responder, "AsyncZeroconf", refuse)
 
     async def scenario() -> None:
         told: asyncio.Queue[Trouble | None] = asyncio.Queue()
