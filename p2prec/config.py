@@ -6,9 +6,13 @@ What the swarm agrees on is in the manifest (`p2prec.manifest`); what a device c
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
+
+from p2prec.errors import UsageError
 
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -22,7 +26,7 @@ class TransportKind(StrEnum):
     """TCP with libp2p's Noise and yamux; needs `p2prec[libp2p]`."""
 
 
-class PeerSettings(Struct, frozen=True, kw_only=True):
+class PeerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The peer core: neighbours, liveness, exchanges, patience."""
 
     target_neighbours: Annotated[int, Meta(ge=1, le=64)] = 8
@@ -58,7 +62,7 @@ class PeerSettings(Struct, frozen=True, kw_only=True):
     """After the last sign of a second machine with this identity, exchanges stay stopped for this long."""
 
 
-class DaemonSettings(Struct, frozen=True, kw_only=True):
+class DaemonSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The driver: sockets, discovery, persistence."""
 
     listen_host: str = "0.0.0.0"
@@ -81,5 +85,24 @@ class DaemonSettings(Struct, frozen=True, kw_only=True):
     """Share of the own interactions that is kept from training, to measure with. 0: no quality figures."""
     holdout_secret: bytes | None = None
     """Decides which part is held out, 16 to 64 bytes. None: the device's own secret; an experiment gives one to be repeatable."""
+    metrics: tuple[str, int] | None = None
+    """Host literal and port on which a monitor may read `/metrics`, port 0 for a free one. None: nowhere. On costs 4 MB."""
     stop_deadline_s: Seconds = 5.0
+    status_file: str | None = None
+    """Where to write what `p2prec status --json` says and what the process costs, for monitors that read files."""
+    status_every_s: Seconds = 10.0
+    """How often: a millisecond of CPU each time."""
     peer: PeerSettings = PeerSettings()
+
+
+def load_settings(path: Path) -> DaemonSettings:
+    """Read a device's settings from a TOML file: the names above, those of `PeerSettings` in a table `[peer]`.
+
+    Raises UsageError when the file cannot be read or says what there is not.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=DaemonSettings)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error

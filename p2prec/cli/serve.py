@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,7 +20,8 @@ from p2prec.cli import lean
 from p2prec.config import DaemonSettings
 
 if TYPE_CHECKING:
-    from p2prec.daemon.daemon import Loaded
+    from p2prec.daemon.daemon import Daemon, Loaded, OnEvent
+    from p2prec.peer.events import Event
 
 
 class ServeSettings(msgspec.Struct, frozen=True):
@@ -60,7 +63,9 @@ async def _run(loaded: Loaded, settings: DaemonSettings) -> None:
     """The daemon with its control socket and discovery."""
     from p2prec.api.control import ControlServer
     from p2prec.api.live import LiveAnswers
+    from p2prec.api.status_file import StatusFile
     from p2prec.daemon.daemon import open_daemon
+    from p2prec.daemon.log import log_event
 
     discovery = None
     if settings.mdns:
@@ -69,20 +74,83 @@ async def _run(loaded: Loaded, settings: DaemonSettings) -> None:
         discovery = MdnsDiscovery(
             interfaces=settings.mdns_interfaces, on_trouble=lambda trouble: daemon.on_discovery_trouble(trouble)
         )
-    daemon = open_daemon(loaded, settings, discovery)
-    control = ControlServer(loaded.directory.prepare_control_socket(), LiveAnswers(daemon))
+    on_events: list[OnEvent] = [log_event]
+    daemon = open_daemon(loaded, settings, discovery, lambda event: _tell_all(on_events, event))
+    answers = LiveAnswers(daemon)
+    control = ControlServer(loaded.directory.prepare_control_socket(), answers)
+    status_file = None
+    if settings.status_file is not None:
+        status_file = StatusFile(Path(settings.status_file), settings.status_every_s, answers.status, daemon.pump)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
     await control.start()
+    writing: asyncio.Task[None] | None = None
     try:
         if discovery is not None:
             await discovery.start()
-        await daemon.run()
+        if status_file is not None:
+            writing = asyncio.create_task(status_file.run())
+        async with _metrics(daemon, on_events), _supervised(daemon):
+            await daemon.run()
     finally:
+        if writing is not None:
+            writing.cancel()
         if discovery is not None:
             await discovery.close()
         await control.close()
+
+
+def _tell_all(listeners: list[OnEvent], event: Event) -> None:
+    for tell in listeners:
+        tell(event)
+
+
+@contextlib.asynccontextmanager
+async def _metrics(daemon: Daemon, on_events: list[OnEvent]) -> AsyncIterator[None]:
+    """Serve `/metrics` meanwhile, if that was asked for; otherwise its library is not even loaded. Raises TransportFailure."""
+    if daemon.settings.metrics is None:
+        yield
+        return
+    from p2prec.api.exposition import Exposition
+    from p2prec.api.http_server import HttpServer
+    from p2prec.daemon.log import logger
+
+    exposition = Exposition()
+    exposition.watch(daemon)
+    on_events.append(exposition.observe)
+    server = HttpServer(exposition.pages)
+    await server.start(*daemon.settings.metrics)
+    logger.info("metrics at http://%s/metrics", server.address)
+    try:
+        yield
+    finally:
+        await server.close()
+
+
+@contextlib.asynccontextmanager
+async def _supervised(daemon: Daemon) -> AsyncIterator[None]:
+    """Keep the service manager informed meanwhile, if one asked for it."""
+    from p2prec.daemon.log import count
+    from p2prec.daemon.supervisor import supervisor
+
+    manager = supervisor()
+    if not manager.listens:
+        yield
+        return
+
+    async def follow() -> None:
+        await daemon.listening.wait()
+        await manager.follow(
+            lambda: f"{daemon.state}, {count(len(daemon.peer.neighbours), 'neighbour')}, round {daemon.peer.rounds}"
+        )
+
+    following = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        manager.tell("STOPPING=1")
 
 
 def main() -> None:
