@@ -27,6 +27,8 @@ p2prec lab run --data movielens-small --peers 100 --rounds 60
 p2prec lab run --data ml-100k --drop 0.3 --online 0.5 --topology smallworld
 
 p2prec lab run --data ml-100k --peers 200 --rounds 30 --engine peers --set learning.n_factors=8
+
+p2prec lab run --data ml-100k --split random-one --epsilon 2
 """
 COMPARE_EPILOG = """Examples:
 
@@ -120,6 +122,18 @@ def run_command(
     engine: Annotated[
         Engine, typer.Option(help="All peers in one array program, or the daemon's own on a simulated network.")
     ] = Engine.KERNELS,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon",
+            metavar="E",
+            help="Learn with user-level differential privacy: cancelling noise, two sums, a trusted curator beside it.",
+            show_default=False,
+        ),
+    ] = None,
+    crash: Annotated[
+        float, typer.Option(min=0.0, max=0.5, metavar="P", help="With --epsilon: share that crashes in each sum.")
+    ] = 0.1,
     measure_every: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Rounds between measurements.", show_default="ten in all")
     ] = None,
@@ -138,8 +152,10 @@ def run_command(
     """
     import platformdirs
 
+    from p2prec.errors import UsageError
     from p2prec.lab import plot as plots
     from p2prec.lab.experiment import run
+    from p2prec.lab.private_run import run_private
 
     config = _config(
         data=data,
@@ -154,18 +170,26 @@ def run_command(
         online=online,
         engine=engine.value,
         measure_every=measure_every,
+        epsilon=epsilon,
+        crash=crash,
         settings=settings,
     )
     _check_writable("--json", json_file)
+    if plot is not None and epsilon is not None:
+        raise UsageError("--plot draws quality by round; with --epsilon there is one result")
     if plot is not None:
         _check_writable("--plot", plot)
         plots.check_available(plot)
     with _progress() as on_progress:
-        report = run(config, data_dir, platformdirs.user_cache_path("p2prec"), on_progress)
+        start = run if epsilon is None else run_private
+        report = start(config, data_dir, platformdirs.user_cache_path("p2prec"), on_progress)
     _write_json(json_file, report)
     if plot is not None:
         plots.draw(report, plot)
-    _show_run(report)
+    if epsilon is None:
+        _show_run(report)
+    else:
+        _show_private(report)
 
 
 @lab_app.command("compare", epilog=COMPARE_EPILOG)
@@ -355,6 +379,38 @@ def _show_run(report: dict[str, Any]) -> None:
             labelled("sent", f"{sent} per peer and round, {report['messages']:,} messages"),
             labelled("copies", f"{report['consensus_distance']:.3f} apart, of the mean's norm"),
             labelled("speed", speed),
+        ]
+    )
+
+
+def _show_private(report: dict[str, Any]) -> None:
+    from p2prec.cli.screen import bytes_text, labelled, show, table, text
+
+    header = ["", "HR@10 full", "NDCG@10 full", "HR@10 sampled", "NDCG@10 sampled"]
+    rows = [
+        [
+            name,
+            *(
+                f"{report[name][kind][metric]:.4f}"
+                for kind in ("full", "sampled")
+                for metric in ("hr_at_10", "ndcg_at_10")
+            ),
+        ]
+        for name in ("swarm", "curator", "popularity")
+    ]
+    privacy, sums = report["privacy"], report["sums"]
+    noise = ", ".join(f"{one['noise_over_curator']:.2f} ({name})" for name, one in sums.items())
+    sent = sum(one["bytes_per_peer"] for one in sums.values())
+    show([*_about(report["config"]), text(""), *table(header, rows)], hang=None)
+    show(
+        [
+            text(""),
+            labelled("promise", f"epsilon {privacy['epsilon']:g}, delta {privacy['delta']:g}, for {privacy['unit']},"),
+            text(
+                f"  if at most {privacy['colluding_partners']} of a peer's mask partners collude with whoever sees every message"
+            ),
+            labelled("noise", f"{noise} times that of a trusted curator"),
+            labelled("sent", f"{bytes_text(sent)} per peer in all"),
         ]
     )
 

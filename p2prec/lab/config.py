@@ -39,6 +39,10 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All peers in one array program, or the daemon's own peers on a simulated network."""
     measure_every: Annotated[int, Meta(ge=1)] | None = None
     """Rounds between measurements on the way. None: ten in all."""
+    epsilon: Annotated[float, Meta(gt=0, le=20)] | None = None
+    """Learn with this promise for each person's whole history (`p2prec.lab.private_run`). None: as the parameters say."""
+    crash: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
+    """With epsilon: share of the peers that crash in each of both sums."""
     learning: dict[str, Any] = {}
     """Learning parameters that differ from `p2prec.manifest.recommended`."""
     privacy: dict[str, Any] = {}
@@ -68,6 +72,10 @@ def config_from(fields: dict[str, Any]) -> LabConfig:
     config: LabConfig = _converted(fields, LabConfig, "experiment")
     config.learning_parameters()
     config.privacy_parameters()
+    if config.epsilon is not None and (config.objective, config.engine) != ("implicit", "kernels"):
+        raise UsageError("--epsilon is for --objective implicit and --engine kernels")
+    if config.epsilon is not None and (config.drop, config.online) != (0.0, 1.0):
+        raise UsageError("--epsilon has faults of its own: use --crash instead of --drop and --online")
     if config.engine == "peers":
         if (config.topology, config.drop, config.online) != ("random", 0.0, 1.0):
             raise UsageError(

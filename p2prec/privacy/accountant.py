@@ -46,6 +46,34 @@ def epsilon(noise_multiplier: float, n_releases: int, delta: float) -> float:
     return _epsilon_of_mu(math.sqrt(n_releases) / noise_multiplier, delta)
 
 
+def epsilon_of_mu(mu: float, delta: float) -> float:
+    """The smallest epsilon for which a Gaussian mechanism whose sensitivity is `mu` >= 0 noise standard deviations is
+    (epsilon, delta)-differentially private; rounded up as in `epsilon`. Mechanisms compose: their mu^2 add up.
+
+    Raises ValueError when mu is negative or delta outside (0, 1).
+    """
+    if not mu >= 0:
+        raise ValueError(f"mu must be at least 0, not {mu}")
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must be between 0 and 1, not {delta}")
+    if mu == 0 or math.isinf(mu):
+        return mu
+    return _epsilon_of_mu(mu, delta)
+
+
+def mu_of_epsilon(epsilon: float, delta: float) -> float:
+    """The largest mu, rounded down in the last of about twelve digits, whose `epsilon_of_mu` is at most `epsilon` > 0."""
+    if not (epsilon > 0 and 0 < delta < 1):
+        raise ValueError(f"epsilon must be positive and delta between 0 and 1, not {epsilon} and {delta}")
+    target, low, high = math.log(delta), 0.0, 1.0
+    while log_delta(high, epsilon) <= target:
+        low, high = high, high * 2
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if log_delta(middle, epsilon) <= target else (low, middle)
+    return low
+
+
 def log_delta(mu: float, epsilon: float) -> float:
     """log(delta), at `epsilon` >= 0, of a Gaussian mechanism whose sensitivity is `mu` > 0 noise standard deviations.
 

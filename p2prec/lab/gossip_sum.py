@@ -1,0 +1,275 @@
+"""A private sum over a whole swarm at once: the exchanges, crashes and inheritances of `p2prec.peer.private_sum`, as array
+programs.
+
+What happens to whom (`Course`) depends on the graph and on chance, never on the values; so it is decided first, with the
+core's own rules of inheritance, and then played back over blocks of columns that fit a processor's cache. Values are mixed
+through the same eight bits as on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from p2prec.lab.swarm import disjoint_batches
+from p2prec.model.nearest import decode, encode
+from p2prec.peer.inheritance import Claim, Trace, WitnessBook, heir
+from p2prec.types import BoolArray, DoubleArray, FloatArray, IndexArray, PeerId
+
+COLUMNS_AT_ONCE = 512
+NOTICED_AFTER_ROUNDS = 2
+"""Rounds until a swarm has agreed that a peer is dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """Who dies in a sum, without a word."""
+
+    share: float = 0.0
+    """Of the peers, in [0, 1)."""
+    within_rounds: int = 10
+    """At a random moment of the first so many rounds, when a value is still mostly masks; the moment before the first exchange
+    included."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A note of a value: that of `peer` at the moment `at`."""
+
+    peer: int
+    at: int
+
+
+@dataclass(slots=True)
+class Course:
+    """Everything that happens in one sum, in order."""
+
+    steps: list[tuple[Literal["mix", "inherit", "unmask"], IndexArray]] = field(default_factory=list)
+    """mix: (n, 3) disjoint exchanges and their moments; inherit: (n, 4) heir, peer and
+    moment of the value that is added, moment afterwards; unmask: (n, 4) peer, whose mask it takes out, with
+    whom that was shared, moment afterwards."""
+    alive: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
+    lost: int = 0
+    """Dead peers from whom nobody could inherit."""
+    never_seen: tuple[int, ...] = ()
+    """Dead peers of whom nobody alive holds anything: their partners took their masks out again."""
+    exchanges: int = 0
+
+
+@dataclass(slots=True)
+class _Member:
+    changes: int = 0
+    previous: tuple[int, int] | None = None
+    moment: int = 0
+    book: WitnessBook[_Kept] = field(default_factory=WitnessBook)
+
+
+def _id(peer: int) -> PeerId:
+    return PeerId(f"{peer:08d}")
+
+
+class _Director:
+    """Decides a course."""
+
+    def __init__(
+        self,
+        views: Sequence[IndexArray],
+        partners: Sequence[IndexArray],
+        rounds: int,
+        crashes: Crashes,
+        rng: np.random.Generator,
+        inherit: bool,
+    ) -> None:
+        n = len(views)
+        self._partners = [row.tolist() for row in partners]
+        self._views, self._rng, self._inherit = views, rng, inherit
+        self._members = [_Member() for _ in range(n)]
+        self._course = Course(alive=np.ones(n, np.bool_))
+        doomed = rng.permutation(n)[: round(crashes.share * n)]
+        self._dies: dict[int, list[int]] = {}
+        for peer, moment in zip(
+            doomed.tolist(), (rng.random(len(doomed)) * crashes.within_rounds * n).astype(int).tolist(), strict=True
+        ):
+            self._dies.setdefault(moment, []).append(peer)
+        self._rounds = rounds
+        self._moment = 0
+        self._present = np.ones(n, np.bool_)
+        self._unresolved: list[tuple[int, int]] = []
+        self._inherited: dict[int, tuple[int, int]] = {}
+        self._never: list[int] = []
+
+    def decide(self) -> Course:
+        n = len(self._views)
+        for done in range(self._rounds):
+            pending: list[tuple[int, int]] = []
+            for turn, peer in enumerate(self._rng.permutation(n).tolist()):
+                for dead in self._dies.get(done * n + turn, ()):
+                    self._present[dead] = False
+                    self._unresolved.append((dead, done))
+                partner = self._partner(peer)
+                if partner is not None:
+                    pending.append((peer, partner))
+                    self._meet(peer, partner)
+            self._mix(pending)
+            self._bury(done)
+            if done == self._rounds // 2:
+                self._recover()
+        self._bury(self._rounds + NOTICED_AFTER_ROUNDS)
+        self._course.alive = self._present.copy()
+        self._course.never_seen = tuple(self._never)
+        return self._course
+
+    def _partner(self, peer: int) -> int | None:
+        if not self._present[peer]:
+            return None
+        choices = self._views[peer][self._present[self._views[peer]]]
+        return int(self._rng.choice(choices)) if len(choices) else None
+
+    def _meet(self, one: int, other: int) -> None:
+        """Both sides' notes; their values are equal afterwards, so a note names the moment of either."""
+        self._moment += 1
+        a, b = self._members[one], self._members[other]
+        traces = [
+            Trace(m.changes, None if m.previous is None else _id(m.previous[0]), m.previous[1] if m.previous else 0)
+            for m in (a, b)
+        ]
+        before = [_Kept(one, a.moment), _Kept(other, b.moment)]
+        for own, partner, index, mine in ((a, other, 1, one), (b, one, 0, other)):
+            own.book.exchanged(_id(partner), traces[index], _Kept(mine, self._moment), before[index])
+        a.changes, b.changes = a.changes + 1, b.changes + 1
+        a.previous, b.previous = (other, b.changes), (one, a.changes)
+        a.moment = b.moment = self._moment
+        self._course.exchanges += 1
+
+    def _mix(self, pairs: list[tuple[int, int]]) -> None:
+        moment = self._moment - len(pairs)
+        numbered = {pair: [] for pair in pairs}  # type: dict[tuple[int, int], list[int]]
+        for pair in pairs:
+            moment += 1
+            numbered[pair].append(moment)
+        for batch in disjoint_batches(np.array(pairs, np.int64).reshape(-1, 2)):
+            moments = np.array([numbered[(int(a), int(b))].pop(0) for a, b in batch])
+            self._course.steps.append(("mix", np.column_stack([batch, moments])))
+
+    def _bury(self, done: int) -> None:
+        """Those who have been dead long enough: the best living witness adds what it knows."""
+        due = [dead for dead, since in self._unresolved if done >= since + NOTICED_AFTER_ROUNDS]
+        self._unresolved = [entry for entry in self._unresolved if entry[0] not in due]
+        added = []
+        while due:
+            dead = due.pop()
+            best = heir(self._claims(dead)) if self._inherit else None
+            # What a dead heir had taken over and shown to nobody has to be taken over anew.
+            known = best.changes if best is not None else 0
+            due += [of for of, (whose, after) in self._inherited.items() if whose == dead and after > known]
+            if best is None and (self._inherit or self._members[dead].changes == 0):
+                # Nothing of it is in anything that lives: its partners take their masks out again.
+                self._never.append(dead)
+            elif best is None:
+                self._course.lost += 1
+            else:
+                added.append(self._take_over(dead, int(best.witness)))
+        if added:
+            self._course.steps.append(("inherit", np.array(added, np.int64)))
+
+    def _recover(self) -> None:
+        """Take the masks shared with peers that never appeared out again: their partners do, or, where those have crashed as
+        well, a living one from the keys that the crashed left in escrow.
+        """
+        rows = []
+        never = set(self._never)
+        for dead in self._never:
+            living = [partner for partner in self._partners[dead] if self._present[partner]]
+            for partner in self._partners[dead]:
+                if partner in never or not living:
+                    continue
+                agent = partner if self._present[partner] else min(living)
+                self._moment += 1
+                member = self._members[agent]
+                member.changes, member.previous, member.moment = member.changes + 1, None, self._moment
+                rows.append((agent, partner, dead, self._moment))
+        if rows:
+            self._course.steps.append(("unmask", np.array(rows, np.int64)))
+
+    def _claims(self, dead: int) -> list[Claim]:
+        books = ((peer, self._members[peer].book) for peer in np.flatnonzero(self._present).tolist())
+        claims = (book.claim(_id(dead), _id(peer)) for peer, book in books)
+        return [claim for claim in claims if claim is not None]
+
+    def _take_over(self, dead: int, heir_index: int) -> tuple[int, int, int, int]:
+        member = self._members[heir_index]
+        kept = member.book.take(_id(dead))
+        self._moment += 1
+        member.changes, member.previous, member.moment = member.changes + 1, None, self._moment
+        self._inherited[dead] = heir_index, member.changes
+        return heir_index, kept.peer, kept.at, self._moment
+
+
+def decide(
+    views: Sequence[IndexArray],
+    partners: Sequence[IndexArray],
+    rounds: int,
+    crashes: Crashes,
+    rng: np.random.Generator,
+    *,
+    inherit: bool = True,
+) -> Course:
+    """What happens in `rounds` rounds in which every peer starts one exchange with a neighbour.
+
+    views: whom each can meet; partners: with whom each shares masks; inherit: False leaves what the dead held uncancelled.
+    """
+    return _Director(views, partners, rounds, crashes, rng, inherit).decide()
+
+
+def play(
+    course: Course,
+    block: FloatArray,
+    corrections: Mapping[tuple[int, int], FloatArray] | None = None,
+    *,
+    quantized: bool = True,
+) -> FloatArray:
+    """The values (n_peers, n_columns) float32 at the end of a course, in place; rows of the dead are meaningless.
+
+    Fastest with a few hundred columns (COLUMNS_AT_ONCE). corrections: by peer and dead partner, what cancels the
+    peer's half of their mask; None: there are no masks.
+    """
+    wanted = {(peer, at) for kind, rows in course.steps if kind == "inherit" for _, peer, at, _ in rows.tolist()}
+    moments = {moment for _, moment in wanted}
+    kept = {(peer, at): block[peer].copy() for peer, at in wanted if at == 0}
+
+    def keep(peer: int, moment: int) -> None:
+        if (peer, moment) in wanted:
+            kept[peer, moment] = block[peer].copy()
+
+    for kind, rows in course.steps:
+        if kind == "inherit":
+            for heir_index, peer, at, moment in rows.tolist():
+                block[heir_index] += kept[peer, at]
+                keep(heir_index, moment)
+        elif kind == "unmask":
+            for peer, partner, dead, moment in rows.tolist():
+                block[peer] += 0 if corrections is None else corrections[partner, dead]
+                keep(peer, moment)
+        else:
+            one, other = rows[:, 0], rows[:, 1]
+            a, b = block[one], block[other]
+            half = np.float32(0.5) * (_through_wire(b) - _through_wire(a) if quantized else b - a)
+            block[one], block[other] = a + half, b - half
+            for x, y, moment in rows.tolist():
+                if moment in moments:
+                    keep(x, moment)
+                    keep(y, moment)
+    return block
+
+
+def _through_wire(values: FloatArray) -> FloatArray:
+    return decode(encode(values), values.shape[-1])
+
+
+def weights(course: Course, contributing: BoolArray) -> DoubleArray:
+    """The weight that each peer holds at the end, 1 being what every contributor began with: what its value is divided by."""
+    begun = contributing.astype(np.float32)[:, None]
+    return play(course, begun, quantized=False)[:, 0].astype(np.float64)

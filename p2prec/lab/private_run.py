@@ -1,0 +1,100 @@
+"""`p2prec lab run --epsilon E`: one private swarm, beside it what a trusted curator reaches with the same promise, and
+popularity."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2prec.errors import UsageError
+from p2prec.lab import topology
+from p2prec.lab.config import LabConfig
+from p2prec.lab.evaluate import Judgement
+from p2prec.lab.experiment import (
+    OnProgress,
+    describe,
+    headline,
+    peak_rss_bytes,
+    prepare,
+    run_baselines,
+    versions,
+)
+from p2prec.lab.gossip_sum import Crashes
+from p2prec.lab.private_swarm import PrivateSwarm, SumResult, curator, mixing_rounds
+from p2prec.model.pairs import pair_scores
+from p2prec.privacy.plan import COLLUDING
+
+
+def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress) -> dict[str, Any]:
+    """The report (docs/how-to/lab.md). config.epsilon is set. Raises UsageError for a promise that is none, DataError."""
+    started = time.perf_counter()
+    assert config.epsilon is not None
+    task = prepare(config, data_dir, cache)
+    histories = task.train.histories
+    items = [histories.of(person).items for person in range(task.train.n_people)]
+    n_items, delta = task.train.n_items, config.privacy_parameters().delta
+    rounds = mixing_rounds(len(items))
+    try:
+        swarm = PrivateSwarm(
+            items,
+            n_items,
+            config.epsilon,
+            delta,
+            task.rng(5),
+            views=topology.neighbours(config.topology, histories, task.rng(6), config.degree),
+            rounds=rounds,
+            crashes=Crashes(config.crash),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    models = swarm.learn(lambda share: on_progress("swarm", round(100 * share), 100, ""))
+    seconds = time.perf_counter() - started
+    judged = {"swarm": task.judge.judge(swarm.scores(models))}
+    on_progress("swarm", 100, 100, headline(judged["swarm"]))
+    model = curator(items, n_items, config.epsilon, delta, task.rng(7))
+    judged["curator"] = task.judge.judge(np.stack([pair_scores(model, one) for one in items]))
+    judged["popularity"] = run_baselines(task, ["popularity"], on_progress)["popularity"].judgement
+    return {
+        **{name: judgement.figures for name, judgement in judged.items()},
+        "privacy": _privacy(swarm, rounds),
+        "sums": {"popularity": _sum(swarm.popularity_sum), "pairs": _sum(swarm.pair_sum)},
+        "seconds": time.perf_counter() - started,
+        "seconds_of_swarm": seconds,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "fairness": {name: _fairness(judgement) for name, judgement in judged.items()},
+        "config": describe(task) | {"n_peers": len(items), "rounds": rounds},
+        "versions": versions(),
+    }
+
+
+def _privacy(swarm: PrivateSwarm, rounds: int) -> dict[str, Any]:
+    plan = swarm.plan
+    return {
+        "epsilon": plan.epsilon,
+        "delta": plan.delta,
+        "unit": "a person's whole history, added or removed",
+        "colluding_partners": COLLUDING,
+        "honest_people": plan.n_people,
+        "mu": {"popularity": plan.popularity.mu, "pairs": plan.pairs.mu, "total": plan.mu},
+        "mixing_rounds": rounds,
+    }
+
+
+def _sum(result: SumResult) -> dict[str, Any]:
+    return {
+        "contributors": result.contributors,
+        "crashed": int((~result.course.alive).sum()),
+        "never_seen": len(result.course.never_seen),
+        "lost": result.course.lost,
+        "values": result.means.shape[1],
+        "noise_over_curator": result.noise_ratio,
+        "bytes_per_peer": result.bytes_per_peer,
+    }
+
+
+def _fairness(judgement: Judgement) -> dict[str, float]:
+    return {name: value if math.isfinite(value) else 0.0 for name, value in judgement.fairness.items()}

@@ -1,0 +1,231 @@
+"""Learning with a promise, for a whole swarm: both sums of `p2prec.model.pairs` under masks, crashes and eight bits a value.
+
+What a peer ends up with is its own copy of both sums, and the model that it fits to them. Beside it stands what a trusted curator
+would have computed under the same promise. Peers draw their noise from NumPy's generator here, so that a seed decides the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, Course, Crashes, decide, play, weights
+from p2prec.lab.swarm import disjoint_batches
+from p2prec.model.nearest import n_rows
+from p2prec.model.pairs import (
+    PairModel,
+    centred,
+    expected_popularity,
+    fit,
+    n_pairs,
+    n_selected,
+    pair_scores,
+    popularity_of,
+    popularity_statistic,
+    select,
+)
+from p2prec.privacy.plan import MEAN_PARTNERS, MIN_PARTNERS, PrivacyPlan, SumPlan
+from p2prec.types import BoolArray, FloatArray, IndexArray
+
+HONEST_SHARE = 0.98
+"""The plan counts on the noise of so many of the participants."""
+COPIES_JUDGED = 300
+"""Models are fitted for so many peers' copies at most; in larger swarms the others are judged with one of these, drawn by lot."""
+_SQRT_POPULARITY = math.sqrt(50)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SumResult:
+    """What a sum over the swarm came to."""
+
+    means: FloatArray
+    """(n_copies, n_columns) by the copies of some peers."""
+    course: Course
+    contributors: int
+    noise_ratio: float
+    """Noise in the copies, over that of a trusted curator with the same promise."""
+    bytes_per_peer: float
+    """Sent in this sum."""
+
+
+class PrivateSwarm:
+    """N people who learn together, each from its own copy of two sums."""
+
+    def __init__(
+        self,
+        histories: Sequence[IndexArray],
+        n_items: int,
+        epsilon: float,
+        delta: float,
+        rng: np.random.Generator,
+        *,
+        views: Sequence[IndexArray],
+        rounds: int,
+        crashes: Crashes,
+        inherit: bool = True,
+    ) -> None:
+        """histories: everybody's distinct items; views: whom each can meet; rounds: of mixing, for each of both sums.
+
+        Raises ValueError for a promise that is none (`PrivacyPlan.of`).
+        """
+        self.histories, self.n_items = histories, n_items
+        n = len(histories)
+        self.plan = PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * n))
+        self._views, self._rounds, self._crashes, self._inherit, self._rng = views, rounds, crashes, inherit, rng
+        self.copies = rng.permutation(n)[:COPIES_JUDGED]
+
+    def learn(self, on_progress: Callable[[float], None] = lambda share: None) -> list[PairModel]:
+        """The models of `copies`, in that order. on_progress: told the share of the work that is done."""
+        n, plan = len(self.histories), self.plan
+        votes = np.stack([popularity_statistic(items, self.n_items) for items in self.histories])
+        self.popularity_sum = self._sum(
+            plan.popularity, self.n_items, lambda a, b: votes[:, a:b], on_progress, 0.0, 0.1
+        )
+        std = plan.popularity.sum_std(n) / n
+        popularities = [popularity_of(mean) for mean in self.popularity_sum.means]
+        # Everybody adopts one peer's selection (protocols/privacy-v1.md), and centres by its own copy of the popularity.
+        agreed = select(popularities[0], n_selected(self.n_items, n, plan.pairs.mu))
+        expected = [expected_popularity(p, agreed, std * _SQRT_POPULARITY) for p in popularities]
+        units = unit_histories(self.histories, agreed, expected, self.n_items)
+        rows, columns = np.triu_indices(len(agreed))
+        scale = np.where(rows == columns, 1.0, math.sqrt(2)).astype(np.float32)
+        self.pair_sum = self._sum(
+            plan.pairs,
+            n_pairs(len(agreed)),
+            lambda a, b: units[:, rows[a:b]] * units[:, columns[a:b]] * scale[a:b],
+            on_progress,
+            0.1,
+            0.9,
+        )
+        pair_std = plan.pairs.sum_std(n) / n
+        return [
+            fit(popularity, agreed, own_expected, mean, pair_std)
+            for popularity, own_expected, mean in zip(popularities, expected, self.pair_sum.means, strict=True)
+        ]
+
+    def scores(self, models: Sequence[PairModel]) -> FloatArray:
+        """(n_people, n_items) each person's, by their own copy, or by one of those that were fitted."""
+        copy_of = np.arange(len(self.histories)) % len(models)
+        copy_of[self.copies] = np.arange(len(models))
+        return np.stack([pair_scores(models[copy_of[p]], items) for p, items in enumerate(self.histories)])
+
+    def _sum(
+        self,
+        plan: SumPlan,
+        count: int,
+        statistic: Callable[[int, int], FloatArray],
+        on_progress: Callable[[float], None],
+        done: float,
+        share: float,
+    ) -> SumResult:
+        """statistic(a, b): columns a to b of everybody's statistic."""
+        n, rng = len(self.histories), self._rng
+        pairs, contributing = mask_graph(n, rng)
+        partners = [np.concatenate([pairs[pairs[:, 0] == p, 1], pairs[pairs[:, 1] == p, 0]]) for p in range(n)]
+        course = decide(self._views, partners, self._rounds, self._crashes, rng, inherit=self._inherit)
+        weight = weights(course, contributing)
+        # Those who crashed come back, and take over a living neighbour's copy.
+        source = np.where(course.alive, np.arange(n), rng.choice(np.flatnonzero(course.alive), n))[self.copies]
+        matchings = disjoint_batches(rng.permutation(pairs))
+        unmasked = {(a, b) for kind, rows in course.steps if kind == "unmask" for _, a, b, _ in rows.tolist()}
+        wanted = [
+            [(i, *pair) for i, pair in enumerate(batch.tolist()) if {(*pair,), (*pair[::-1],)} & unmasked]
+            for batch in matchings
+        ]
+        means = np.empty((len(self.copies), count), np.float32)
+        squared, truths = 0.0, 0.0
+        for start in range(0, count, COLUMNS_AT_ONCE):
+            end = min(count, start + COLUMNS_AT_ONCE)
+            own = np.where(contributing[:, None], statistic(start, end), 0).astype(np.float32)
+            block, corrections = self._protected(plan, own, contributing, matchings, wanted)
+            counted = contributing.copy()
+            counted[list(course.never_seen)] = False
+            truth = own[counted].mean(axis=0)
+            play(course, block, corrections)
+            part = block[source] * (plan.unit / weight[source, None])
+            means[:, start:end] = part
+            squared += float(((part - truth) ** 2).sum())
+            truths += part.size
+            on_progress(done + share * end / count)
+        central = 1 / (plan.mu * n)
+        sent = course.exchanges * 2 * (count + 2 * n_rows(count)) / n
+        ratio = math.sqrt(squared / truths) / central
+        return SumResult(means, course, int(contributing.sum()), ratio, sent)
+
+    def _protected(
+        self,
+        plan: SumPlan,
+        own: FloatArray,
+        contributing: BoolArray,
+        matchings: Sequence[IndexArray],
+        wanted: Sequence[Sequence[tuple[int, int, int]]],
+    ) -> tuple[FloatArray, dict[tuple[int, int], FloatArray]]:
+        """Everybody's protected statistics in units of the wire, and what cancels the masks in `wanted` (row in its batch, one,
+        other).
+        """
+        rng, columns = self._rng, own.shape[1]
+        noise = rng.standard_normal(own.shape, np.float32) * np.float32(plan.independent_std)
+        block = (own + np.where(contributing[:, None], noise, np.float32(0))) / np.float32(plan.unit)
+        corrections = {}
+        for pairs, kept in zip(matchings, wanted, strict=True):
+            shared = rng.standard_normal((len(pairs), columns), np.float32)
+            block[pairs[:, 0]] += shared
+            block[pairs[:, 1]] -= shared
+            for row, one, other in kept:
+                corrections[one, other], corrections[other, one] = -shared[row], shared[row]
+        return block, corrections
+
+
+def mixing_rounds(n: int) -> int:
+    """Rounds until the masks are mixed away among n peers whose graph mixes well: each round divides a copy's distance from
+    the mean by about sqrt(e), from 13 times the noise of the sum to a fraction of its n-th.
+    """
+    return round(16 + 2 * math.log(30 * n))
+
+
+def mask_graph(n: int, rng: np.random.Generator) -> tuple[IndexArray, BoolArray]:
+    """(n_pairs, 2) who masks whom, and who takes part: those with fewer than MIN_PARTNERS sit out."""
+    upper = np.triu(rng.random((n, n), np.float32) < MEAN_PARTNERS / n, 1)
+    pairs = np.argwhere(upper).astype(np.int64)
+    contributing = np.ones(n, np.bool_)
+    while True:
+        few = contributing & (np.bincount(pairs.ravel(), minlength=n) < MIN_PARTNERS)
+        if not few.any():
+            return pairs, contributing
+        contributing &= ~few
+        pairs = pairs[contributing[pairs].all(axis=1)]
+
+
+def unit_histories(
+    histories: Sequence[IndexArray], selected: IndexArray, expected: Sequence[FloatArray], n_items: int
+) -> FloatArray:
+    """(n_people, n_selected) what `pair_statistic` takes the outer product of; expected: by peer, used in turn."""
+    units = np.zeros((len(histories), len(selected)), np.float32)
+    for person, items in enumerate(histories):
+        own, activity = centred(items, selected, expected[person % len(expected)], n_items)
+        norm = float(np.linalg.norm(own))
+        if activity > 0 and norm > 0:
+            units[person] = own / np.float32(norm)
+    return units
+
+
+def curator(
+    histories: Sequence[IndexArray], n_items: int, epsilon: float, delta: float, rng: np.random.Generator
+) -> PairModel:
+    """What a trusted curator would learn under the same promise: the same two sums, over everybody, with one noise."""
+    n = len(histories)
+    plan = PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * n))
+    vote = np.mean([popularity_statistic(items, n_items) for items in histories], axis=0)
+    std = 1 / (plan.popularity.mu * n)
+    popularity = popularity_of((vote + rng.normal(0, std, n_items)).astype(np.float32))
+    selected = select(popularity, n_selected(n_items, n, plan.pairs.mu))
+    expected = expected_popularity(popularity, selected, std * _SQRT_POPULARITY)
+    units = unit_histories(histories, selected, [expected], n_items)
+    rows, columns = np.triu_indices(len(selected))
+    packed = (units.T @ units)[rows, columns] / n * np.where(rows == columns, 1.0, math.sqrt(2))
+    std = 1 / (plan.pairs.mu * n)
+    noisy = (packed + rng.normal(0, std, len(packed))).astype(np.float32)
+    return fit(popularity, selected, expected, noisy, std)

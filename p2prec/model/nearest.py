@@ -1,0 +1,77 @@
+"""Eight bits a value for sums that have to come out exactly: rounded to the nearest level, without chance.
+
+Random rounding (`p2prec.model.quantize`) keeps the mean of many values right. A private sum does not need that, since both
+sides of an exchange move by the same difference of what was transmitted, and whatever rounding took stays with its owner. It
+needs small errors: what a crashed peer had not transmitted is what its heir cannot restore. Nearest rounding has two thirds
+of the error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2prec.types import FloatArray, Int8Array, Scales
+
+ROW = 64
+"""Values that share a scale: a quarter of a bit a value."""
+MAX_MAGNITUDE = 1000.0
+"""No value may exceed this. Honest ones stay below 50 (masks of 30 partners, six standard deviations)."""
+_LEVELS = 127
+_MAX_SCALE = np.float16(MAX_MAGNITUDE / _LEVELS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """A vector (or many, along leading axes) in rows of ROW, the last padded with 0."""
+
+    scales: Scales
+    """(..., n_rows) float16, finite, >= 0: a value is its level times this."""
+    levels: Int8Array
+    """(..., n_rows, ROW) int8, -127 to 127."""
+
+    @property
+    def payload_bytes(self) -> int:
+        return self.scales.nbytes + self.levels.nbytes
+
+
+def n_rows(count: int) -> int:
+    return -(-count // ROW)
+
+
+def encode(values: FloatArray) -> Levels:
+    """values: (..., count) float32; beyond +-MAX_MAGNITUDE they are cut, NaN becomes 0 (a peer whose numbers broke must not break
+    others).
+    """
+    rows = np.zeros((*values.shape[:-1], n_rows(values.shape[-1]) * ROW), np.float32)
+    rows[..., : values.shape[-1]] = values
+    rows = rows.reshape(*values.shape[:-1], -1, ROW)
+    magnitude = np.maximum(-rows.min(axis=-1), rows.max(axis=-1))
+    if not np.all(magnitude <= MAX_MAGNITUDE):
+        rows = np.clip(np.nan_to_num(rows, nan=0.0), -MAX_MAGNITUDE, MAX_MAGNITUDE)
+        magnitude = np.abs(rows).max(axis=-1)
+    exact = magnitude / np.float32(_LEVELS)
+    scales = exact.astype(np.float16)
+    # A scale that rounded down would push the largest value past 127.
+    scales = np.where(scales.astype(np.float32) < exact, np.nextafter(scales, np.float16(np.inf)), scales)
+    scales = np.minimum(scales, _MAX_SCALE)
+    divisor = np.where(scales > 0, scales, np.float16(1)).astype(np.float32)
+    levels = np.rint(rows * (1 / divisor)[..., None])
+    return Levels(scales, np.clip(levels, -_LEVELS, _LEVELS).astype(np.int8))
+
+
+def decode(levels: Levels, count: int) -> FloatArray:
+    """The values (..., count) float32."""
+    values: FloatArray = levels.levels * levels.scales.astype(np.float32)[..., None]
+    return values.reshape(*values.shape[:-2], -1)[..., :count]
+
+
+def is_encoded(levels: Levels, count: int) -> bool:
+    """Whether a received vector has the shape and the bounds that `encode` gives; the whole message is refused otherwise."""
+    shaped = levels.scales.shape == (n_rows(count),) and levels.levels.shape == (n_rows(count), ROW)
+    if not shaped or levels.scales.dtype != np.float16 or levels.levels.dtype != np.int8:
+        return False
+    # NaN fails both comparisons.
+    bounded = bool(np.all((levels.scales >= 0) & (levels.scales <= _MAX_SCALE)))
+    return bounded and (levels.levels.size == 0 or int(levels.levels.min()) >= -_LEVELS)
