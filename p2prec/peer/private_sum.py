@@ -3,8 +3,8 @@
 The steps, in order (protocols/privacy-v1.md has the messages):
 
 1. `contribute` puts the peer's own clipped statistic in, under its independent noise and the masks of its confirmed partners.
-2. `outgoing`, `apply`: symmetric exchanges of the same two quantized vectors, applied by both sides or by neither. 3.
-   `inherit` takes over from a crashed peer, `hand_over` and `receive` pass everything on at a graceful stop, `remove_mask`
+2. `outgoing`, `apply`: symmetric exchanges of the same two quantized vectors, applied by both sides or by neither.
+3. `inherit` takes over from a crashed peer, `hand_over` and `receive` pass everything on at a graceful stop, `remove_mask`
    takes back the mask of a partner that never contributed.
 4. `mean` is the result, once `is_settled`.
 

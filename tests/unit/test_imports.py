@@ -38,7 +38,9 @@ BASIC = {"errors", "types", "manifest", "config", "identity"}
 
 ASIDE = {
     "sim": BASIC | {"model", "privacy", "data", "peer", "wire", "transport.memory", "transport.base"},
-    "lab": BASIC | {"model", "privacy", "robust", "data", "metrics", "peer.learner", "peer.quality", "peer.inheritance", "peer.private_sum", "sim"},
+    "lab": BASIC
+    | {"model", "privacy", "robust", "data", "metrics", "peer.learner", "peer.quality", "sim"}
+    | {"peer.inheritance", "peer.private_sum"},
 }
 """What the packages beside the order may import."""
 
