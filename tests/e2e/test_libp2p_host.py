@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from devices import make_manifest
 
-pytest.importorskip("libp2p", reason="needs p2prec[libp2p]")
+pytest.importorskip("libp2p", reason="needs p2prec[libp2p]: make test-libp2p")
 
 import multiaddr
 import trio

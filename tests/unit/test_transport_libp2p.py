@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("libp2p", reason="needs p2prec[libp2p]")
+pytest.importorskip("libp2p", reason="needs p2prec[libp2p]: make test-libp2p")
 
 import trio
 import trio.lowlevel
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.rsa import create_new_key_pair as create_rsa_key_pair
 from libp2p.crypto.x25519 import X25519PrivateKey
@@ -39,7 +40,6 @@ from p2prec.storage.invitation import membership_key_of
 from p2prec.transport import certificates
 from p2prec.transport.base import MAX_FRAME_BYTES, Connection
 from p2prec.transport.libp2p import session as sessions
-from p2prec.transport.libp2p import streams
 from p2prec.transport.libp2p.connection import Libp2pConnection
 from p2prec.transport.libp2p.streams import MAX_HANDSHAKE_BYTES, MAX_UNREAD_BYTES
 from p2prec.transport.libp2p.thread import TrioThread
@@ -202,7 +202,7 @@ def test_a_stranger_cannot_pose_as_a_listener(monkeypatch: pytest.MonkeyPatch) -
         stranger = _impostor(monkeypatch)
         await stranger.listen(HOST, 0, accept)
         with monkeypatch.context() as gullible:  # it takes anybody
-            real = sessions.require_member
+            real = certificates.require_member
             gullible.setattr(
                 sessions,
                 "require_member",
@@ -251,7 +251,7 @@ def test_the_certificate_is_held_to_key_and_authority() -> None:
     key = certificates.authority_key(manifest(SECRET), SECRET)
     authority = certificates.authority_certificate(manifest(SECRET).swarm_id, key)
     own, other = Identity.generate(), Identity.generate()
-    der = certificates.peer_certificate(manifest(SECRET).swarm_id, key, own).public_bytes(certificates.Encoding.DER)
+    der = certificates.peer_certificate(manifest(SECRET).swarm_id, key, own).public_bytes(Encoding.DER)
     certificates.require_member(der, authority, own.peer_id)
     with pytest.raises(TransportFailure, match="another peer's"):
         certificates.require_member(der, authority, other.peer_id)
@@ -527,7 +527,7 @@ def test_the_window_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(client: Libp2pTransport, near: Libp2pConnection, far: Any) -> None:
         (stream,) = _muxed(near).streams.values()
         stream.send_window = 0
-        monkeypatch.setattr(streams.trio, "sleep", noted)
+        monkeypatch.setattr(trio, "sleep", noted)
         sending = asyncio.create_task(near.send(b"patience", deadline_s=LONG_S))
         while not polled:  # noqa: ASYNC110  it happens in another thread
             await asyncio.sleep(0.01)
