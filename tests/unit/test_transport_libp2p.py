@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -363,6 +364,30 @@ def test_a_handshake_may_take_so_much_and_no_more(n_bytes: int) -> None:
             detail = (await listener.refusal())[2]
             assert ("a handshake of more than" in detail) == (n_bytes > MAX_HANDSHAKE_BYTES)
             writer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_garbage_inside_noise_is_refused(seed: int) -> None:
+    """Whoever has a key gets through Noise; what follows is read before anybody knows whether it is a member."""
+
+    class Garbler:
+        """In the place of yamux."""
+
+        async def new_conn(self, secured: Any, _: Any) -> None:
+            await secured.write(random.Random(seed).randbytes(20_000))
+            await trio.sleep_forever()
+
+    async def test() -> None:
+        async with Guarded(limits=InboundLimits(handshake_deadline_s=1.0)) as listener:
+            client = peer()
+            garbler: Any = Garbler()
+            client._credentials = dataclasses.replace(client._credentials, muxers=garbler)
+            with pytest.raises(TransportFailure):
+                await client.dial(HOST, listener.transport.listen_port, deadline_s=2.0)
+            assert (await listener.refusal())[1] == InboundRefusal.HANDSHAKE_FAILED
+            await client.close()
 
     run(test)
 
