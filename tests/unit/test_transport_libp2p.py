@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import random
@@ -41,6 +42,7 @@ from p2prec.storage.invitation import membership_key_of
 from p2prec.transport import certificates
 from p2prec.transport.base import MAX_FRAME_BYTES, Connection
 from p2prec.transport.libp2p import session as sessions
+from p2prec.transport.libp2p import streams
 from p2prec.transport.libp2p.connection import Libp2pConnection
 from p2prec.transport.libp2p.streams import MAX_HANDSHAKE_BYTES, MAX_UNREAD_BYTES
 from p2prec.transport.libp2p.thread import TrioThread
@@ -476,6 +478,42 @@ def test_a_yamux_frame_beyond_the_window_is_misbehaviour() -> None:
         await client._thread.submit(muxed._write_frame, header)
         with pytest.raises(RemoteMisbehaviour, match="yamux frame"):
             await far.receive(deadline_s=LONG_S)
+
+    _raw_test(body)
+
+
+def test_a_flood_of_frames_that_carry_nothing_is_misbehaviour() -> None:
+    async def body(client: Libp2pTransport, near: Libp2pConnection, far: Any) -> None:
+        muxed = _muxed(near)
+        ping = struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, yamux.TYPE_PING, 0, 0, 0)  # neither a question nor an answer
+
+        async def flood() -> None:
+            with contextlib.suppress(Exception):  # cut off while still sending
+                for _ in range(100):
+                    await muxed._write_frame(ping * 200)
+
+        await near.send(b"first", deadline_s=LONG_S)
+        assert await far.receive(deadline_s=LONG_S) == b"first"
+        flooding = client._thread.submit(flood)
+        with pytest.raises(RemoteMisbehaviour, match="flood") as refusal:
+            await far.receive(deadline_s=LONG_S)
+        assert refusal.value.reason == Refusal.UNEXPECTED
+        await flooding
+
+    _raw_test(body)
+
+
+def test_honest_traffic_is_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither many small frames nor a few large ones, with next to no credit to begin with."""
+    monkeypatch.setattr(streams, "BURST_READS", 100)
+    monkeypatch.setattr(streams, "READS_PER_S", 0)
+
+    async def body(client: Libp2pTransport, near: Libp2pConnection, far: Any) -> None:
+        for frame in [bytes(MAX_FRAME_BYTES)] * 20 + [bytes(10_000)] * 100:
+            for one, other in ((near, far), (far, near)):
+                sending = asyncio.create_task(one.send(frame, deadline_s=LONG_S))
+                assert await other.receive(deadline_s=LONG_S) == frame
+                await sending
 
     _raw_test(body)
 

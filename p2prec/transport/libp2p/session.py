@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 
 import trio
 from cryptography import x509
+from libp2p.abc import ISecureConn
 from libp2p.custom_types import TProtocol
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.network.connection.raw_connection import RawConnection
@@ -135,7 +136,7 @@ class Session:
 
     async def _open(self, nursery: trio.Nursery) -> None:
         self._raw = BufferedSocket(trio.SocketStream(trio.socket.from_stdlib_socket(self._socket)))
-        session = await self._secured(RawConnection(self._raw, self._outbound))
+        session = bounded(await self._secured(RawConnection(self._raw, self._outbound)), self._raw)
         peer_id = PeerId(session.get_remote_peer().to_base58())
         try:
             public_bytes_of(peer_id)
@@ -151,12 +152,12 @@ class Session:
         self._remote_id, self._frames = peer_id, frames
         nursery.start_soon(_refuse_streams, muxed)
 
-    async def _secured(self, connection: RawConnection) -> BoundedSession:
+    async def _secured(self, connection: RawConnection) -> ISecureConn:
         security = self._credentials.security
         if self._outbound:
             # Nobody is expected: who answers is proven by Noise all the same, and its caller decides what to think of it.
-            return bounded(await security.secure_outbound(connection, None))  # type: ignore[arg-type]
-        return bounded(await security.secure_inbound(connection))
+            return await security.secure_outbound(connection, None)  # type: ignore[arg-type]
+        return await security.secure_inbound(connection)
 
     async def _exchange_certificates(self, frames: FrameStream, peer_id: PeerId) -> None:
         """Noise has proven the other side's key; a certificate for that very key proves membership."""

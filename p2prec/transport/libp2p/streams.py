@@ -31,6 +31,10 @@ _READ_BYTES = 64 << 10
 _WRITE_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """A yamux frame of this size fills one Noise message; one byte more would make a second message of it."""
 _WINDOW_POLL_S = 0.005
+BURST_READS, READS_PER_S, BYTES_PER_READ = 4096, 200, 4096
+"""How often yamux may read: so often at first, so often a second on top, and once more for so many bytes that crossed the socket. An
+honest connection takes two reads for each frame, of data or of credit for it, and stays far below; pings and empty frames without
+end would keep this interpreter busy for nothing."""
 
 
 class BufferedSocket(ReadWriteCloser):
@@ -87,7 +91,7 @@ class BoundedSession(SecureSession):
     muxed: Yamux | None = None
     """What reads from here, once it is made."""
 
-    def __init__(self, secured: SecureSession) -> None:
+    def __init__(self, secured: SecureSession, raw: BufferedSocket) -> None:
         super().__init__(
             local_peer=secured.local_peer,
             local_private_key=secured.local_private_key,
@@ -96,15 +100,20 @@ class BoundedSession(SecureSession):
             is_initiator=secured.is_initiator,
             conn=secured.conn,
         )
+        self._raw = raw
         self._readers = trio.lowlevel.ParkingLot()
-        self.violation: str | None = None
+        self._n_reads, self._began = 0, trio.current_time()
+        self.violation: RemoteMisbehaviour | None = None
         """What the other side did that no honest one does."""
 
     async def read(self, n: int | None = None) -> bytes:
+        self._n_reads += 1
         if n is not None and n > DEFAULT_WINDOW_SIZE:
-            self.violation = f"a yamux frame of {n} bytes"
+            self.violation = RemoteMisbehaviour(Refusal.OVERSIZED, f"a yamux frame of {n} bytes", fatal=True)
+        elif self._n_reads > self._reads_allowed():
+            self.violation = RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of yamux frames", fatal=True)
         if self.violation is not None:  # for good: yamux would go on in the middle of the frame
-            raise ConnectionClosedError(self.violation)
+            raise ConnectionClosedError(str(self.violation))
         while self._unread_bytes() > MAX_UNREAD_BYTES:
             await self._readers.park()
         return await super().read(n)
@@ -112,6 +121,10 @@ class BoundedSession(SecureSession):
     def was_read(self) -> None:
         """Tell that a stream has been read, so that there may be room again."""
         self._readers.unpark_all()
+
+    def _reads_allowed(self) -> float:
+        crossed = self._raw.bytes_in + self._raw.bytes_out
+        return BURST_READS + READS_PER_S * (trio.current_time() - self._began) + crossed / BYTES_PER_READ
 
     def _unread_bytes(self) -> int:
         return 0 if self.muxed is None else sum(map(len, self.muxed.stream_buffers.values()))
@@ -166,9 +179,7 @@ class FrameStream(ReadWriteCloser):
             try:
                 self._buffer += await self._stream.read(_READ_BYTES)
             except MuxedStreamError as error:
-                if self._session.violation is not None:
-                    raise RemoteMisbehaviour(Refusal.OVERSIZED, self._session.violation, fatal=True) from error
-                raise
+                raise self._session.violation or error from error
             self._session.was_read()
 
     def _take(self, n_bytes: int) -> bytes:
@@ -177,7 +188,7 @@ class FrameStream(ReadWriteCloser):
         return data
 
 
-def bounded(secured: ISecureConn) -> BoundedSession:
-    """What the Noise handshake made, with bounds."""
+def bounded(secured: ISecureConn, raw: BufferedSocket) -> BoundedSession:
+    """What the Noise handshake made over `raw`, with bounds."""
     assert isinstance(secured, SecureSession)
-    return BoundedSession(secured)
+    return BoundedSession(secured, raw)
