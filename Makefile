@@ -20,7 +20,7 @@ WARN_OF_TORCH = test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Wi
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-libp2p check bench bench-peers bench-transports parity results results-run test-slow test-torch chaos clean
+.PHONY: help demo test test-libp2p check bench bench-peers bench-transports parity results results-run test-slow test-torch test-deploy chaos clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -64,6 +64,11 @@ bench-transports: $(VENV)/.libp2p ## Measure TLS and libp2p side by side: connec
 
 test-torch: $(VENV)/.torch ## Install torch, and run the tests of the lab's torch backend
 	@$(BIN)/python -m pytest -q tests/unit/test_torch_array.py $(ARGS)
+
+test-deploy: $(VENV)/.dev ## Check what is in deploy/: dashboard, alerts, units and manifests (root, systemd, prometheus, kubectl: more)
+	@$(PIP) install -e '.[deploy]'
+	@$(BIN)/python -m pytest -q tests/unit/test_observability_files.py tests/unit/test_systemd_units.py \
+		tests/unit/test_kubernetes_manifests.py tests/e2e/test_prometheus.py tests/e2e/test_systemd.py $(ARGS)
 
 chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for what they lost
 	@$(BIN)/python -m pytest -q tests/e2e/test_chaos.py -k "50 or full_disk" $(ARGS)
