@@ -17,7 +17,7 @@ from p2prec.peer.quality import Quality
 
 STATES = ("running", "searching", "conflict")
 """As `status` has them: with neighbours; with none; stopped because the same identity runs elsewhere."""
-WARNINGS = ("discovery", "identity", "ledger", "budget", "history", "quality", "store")
+WARNINGS = ("discovery", "identity", "ledger", "restored", "budget", "history", "quality", "store")
 """Kinds of trouble that a daemon knows; all are shown, so that an alert sees a series before the trouble."""
 
 

@@ -16,10 +16,12 @@ _COMMANDS = (
     "recommend",
     "similar",
     "status",
+    "privacy",
     "peers",
     "doctor",
     "identity",
     "lab",
+    "testbed",
 )
 """Modules of this package, in the order of the help text."""
 

@@ -94,11 +94,16 @@ class Daemon:
         )
         self.quality: Quality | None = None
         self._load_interactions()
-        self.ledger = StoreLedger(self.store, self.manifest)
+        self.ledger = StoreLedger(self.store, self.manifest, loaded.directory.ledger_mark())
         self.version = 0
         """Grows with every round and every change of the history: answers computed for one version may be kept."""
         self.warnings: dict[str, str] = {}
         """What is wrong at present, by kind, in words that say what to do."""
+        if self.ledger.forgotten:
+            self.warnings["restored"] = (
+                f"the store comes from an old backup: it does not know of {self.ledger.forgotten} contributions that this"
+                " device had sent; they count as spent (p2prec privacy)"
+            )
         self.earlier = self.store.counters()
         """Totals of former runs."""
         self.connections_refused = 0

@@ -33,6 +33,19 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerTotal:
+    """All contributions to one swarm together."""
+
+    swarm_id: bytes
+    contributions: int
+    first_time: float
+    """Seconds since 1970, UTC, as this device's clock said at the time."""
+    last_time: float
+    mu_squared: float
+    """Of all Gaussian mechanisms together: they compose by adding this up. Infinite without noise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """What a swarm's manifest lets one peer spend, at one noise multiplier throughout (a manifest never changes)."""
 

@@ -17,6 +17,7 @@ from p2prec.errors import ManifestError, StateError
 from p2prec.manifest import Manifest
 from p2prec.storage.invitation import Invitation, check_secret, write_atomically
 from p2prec.storage.lock import StateLock, holder
+from p2prec.storage.mark import LedgerMark
 
 if TYPE_CHECKING:
     from p2prec.data.catalogue import Catalogue
@@ -46,6 +47,7 @@ class StateDirectory:
         self.swarm_path = path / "swarm.toml"
         self.membership_path = path / "membership.key"
         self.store_path = path / "p2prec.sqlite3"
+        self.mark_path = path / "ledger.mark"
         self.lock_path = path / "lock"
 
     @classmethod
@@ -183,6 +185,10 @@ class StateDirectory:
         from p2prec.storage.store import Store
 
         return Store.open(self.store_path, verify=verify)
+
+    def ledger_mark(self) -> LedgerMark:
+        """The second note of the privacy ledger, outside of the store."""
+        return LedgerMark(self.mark_path)
 
     def lock(self) -> StateLock:
         """Claim the directory for one daemon (or for a change that no daemon may see half done).

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from p2prec.data.interactions import Interaction, interaction_problem
 from p2prec.errors import DataError, StoreError
-from p2prec.privacy.ledger import LedgerEntry
+from p2prec.privacy.ledger import LedgerEntry, LedgerTotal
 from p2prec.storage.database import Database
 from p2prec.storage.records import Added, KnownPeer, StoredModel, pack_tables, unpack_tables
 from p2prec.types import ItemKey, PeerId, SwarmId
@@ -157,6 +157,16 @@ class Store:
                 (bytes(swarm_id),),
             ).fetchone()
         return LedgerEntry(*row) if row else None
+
+    def ledger_totals(self) -> list[LedgerTotal]:
+        """What has been spent on each swarm that this device was ever in, the first one joined first."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT swarm_id, max(contribution), min(time), max(time),"
+                " sum(CASE WHEN noise_multiplier > 0 THEN releases / (noise_multiplier * noise_multiplier) ELSE 9e999 END)"
+                " FROM ledger GROUP BY swarm_id ORDER BY min(time), swarm_id"
+            ).fetchall()
+        return [LedgerTotal(*row) for row in rows]
 
     # Swarm and model
 
