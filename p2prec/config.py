@@ -86,7 +86,7 @@ class DaemonSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     holdout_secret: bytes | None = None
     """Decides which part is held out, 16 to 64 bytes. None: the device's own secret; an experiment gives one to be repeatable."""
     metrics: tuple[str, int] | None = None
-    """Host literal and port on which a monitor may read `/metrics`, port 0 for a free one. None: nowhere. On costs 4 MB."""
+    """Host literal and port on which a monitor may read `/metrics`, port 0 for a free one. None: nowhere. On costs 6 MB."""
     stop_deadline_s: Seconds = 5.0
     status_file: str | None = None
     """Where to write what `p2prec status --json` says and what the process costs, for monitors that read files."""

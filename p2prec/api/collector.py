@@ -42,8 +42,13 @@ def _swarm(daemon: Daemon) -> Iterator[Metric]:
     peer, manifest = daemon.peer, daemon.manifest
     yield InfoMetricFamily(
         "p2prec",
-        "Version of this peer and the swarm that it learns in.",
-        {"version": p2prec.__version__, "swarm": manifest.name, "swarm_id": manifest.swarm_id.hex()},
+        "Version of this peer, what it speaks, and the swarm that it learns in.",
+        {
+            "version": p2prec.__version__,
+            "transport": daemon.settings.transport,
+            "swarm": manifest.name,
+            "swarm_id": manifest.swarm_id.hex(),
+        },
     )
     state = daemon.state
     yield _labelled(

@@ -1,6 +1,6 @@
 """`/metrics`: what happens to a daemon, counted, and its state, as Prometheus reads them.
 
-Imports prometheus_client, 4 MB of resident memory: only a daemon that was asked for metrics imports this module
+Imports prometheus_client, 6 MB of resident memory: only a daemon that was asked for metrics imports this module
 (docs/decisions/0006-prometheus-client.md).
 """
 

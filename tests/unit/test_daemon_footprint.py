@@ -39,7 +39,7 @@ NOT_FOR_DEVICES = {
     "rich": "",
     "pandas": "the demo's",
     "torch": "the lab's",
-    "prometheus_client": "4 MB: only with --metrics",
+    "prometheus_client": "6 MB: only with --metrics",
     "p2prec.lab": "",
     "p2prec.demo": "",
 }

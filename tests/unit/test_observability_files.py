@@ -116,6 +116,20 @@ def test_the_overlay_fits_the_compose_file_and_mounts_what_is_there() -> None:
                 assert source in overlay["volumes"]
 
 
+@pytest.mark.skipif(
+    shutil.which("docker") is None
+    or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0,
+    reason="no docker compose",
+)
+def test_compose_takes_the_overlay() -> None:
+    command = ["docker", "compose", "-f", "docker-compose.yml", "-f", "deploy/observability/compose.yml", "config"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert {"people", "peer", "prometheus", "grafana"} <= set(services)
+    assert services["peer"]["environment"]["P2PREC_METRICS"] == "0.0.0.0:9464"
+
+
 def test_grafana_finds_its_source_and_its_dashboard() -> None:
     (source,) = load("grafana/datasource.yml")["datasources"]
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
