@@ -32,8 +32,8 @@ _WRITE_BYTES = MAX_PLAINTEXT_LENGTH - HEADER_SIZE
 """A yamux frame of this size fills one Noise message; one byte more would make a second message of it."""
 _WINDOW_POLL_S = 0.005
 BURST_READS, READS_PER_S, BYTES_PER_READ = 4096, 200, 4096
-"""How often yamux may read: so often at first, so often a second on top, and once more for so many bytes that crossed the socket. An
-honest connection takes two reads for each frame, of data or of credit for it, and stays far below; pings and empty frames without
+"""How often yamux may read: so often at first, so often a second on top, and once more for so many bytes that crossed the socket.
+An honest connection takes two reads for a frame, of data or of credit for it, and stays far below; pings and empty frames without
 end would keep this interpreter busy for nothing."""
 
 
@@ -179,7 +179,9 @@ class FrameStream(ReadWriteCloser):
             try:
                 self._buffer += await self._stream.read(_READ_BYTES)
             except MuxedStreamError as error:
-                raise self._session.violation or error from error
+                if self._session.violation is not None:
+                    raise self._session.violation from error
+                raise
             self._session.was_read()
 
     def _take(self, n_bytes: int) -> bytes:
