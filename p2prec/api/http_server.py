@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -57,7 +58,10 @@ class HttpServer:
         try:
             self._server = await asyncio.start_server(self._accept, host, port, limit=MAX_REQUEST_BYTES)
         except OSError as error:
-            raise TransportFailure(f"cannot serve HTTP on {host}:{port}: {error.strerror or error}") from error
+            reason = (
+                os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
+            )  # asyncio's own words repeat the address
+            raise TransportFailure(f"cannot serve HTTP on {host}:{port}: {reason}") from error
         self._local_only = all(ipaddress.ip_address(name).is_loopback for name, *_ in self._names())
 
     @property

@@ -133,7 +133,7 @@ def test_clients_are_bounded_and_their_places_come_free() -> None:
 
 def test_an_address_in_use_is_said_so() -> None:
     async def test(server: HttpServer, port: int) -> None:
-        with pytest.raises(TransportFailure, match=f"127.0.0.1:{port}: "):
+        with pytest.raises(TransportFailure, match=f"127.0.0.1:{port}: Address already in use"):
             await HttpServer({}).start("127.0.0.1", port)
 
     with_server(test)
