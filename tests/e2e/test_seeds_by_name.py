@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
-from conftest import MakeDevice
-from devices import LOOPBACK
+from devices import LOOPBACK, Device
 
 N_PEERS = 4
 
 
-def test_peers_meet_through_the_names_of_two(make_device: MakeDevice) -> None:
+def test_peers_meet_through_the_names_of_two(make_device: Callable[..., Device]) -> None:
     ports = free_ports(N_PEERS)
     seeds = [("localhost", port) for port in ports[:2]]
     devices = [make_device(f"peer-{number}") for number in range(N_PEERS)]
