@@ -3,7 +3,8 @@
     prepare_people.py FOLDER
 
 Does nothing when the folder is filled already, so that peers keep their swarm over `docker compose up`. Settings come from the
-environment: PEOPLE (how many, default 500), ROUND_INTERVAL_S (default 5), SEED (default 0).
+environment: PEOPLE (how many, default 500), ROUND_INTERVAL_S (default 5), SEED (default 0), NOISE_MULTIPLIER (default: the
+recommended one).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def main() -> int:
     write_histories(folder / "histories", histories)
     round_interval_s = float(os.environ.get("ROUND_INTERVAL_S", "5"))
     # Last: its presence says that all is there.
-    write_manifest(folder / "swarm.toml", histories, round_interval_s, seed)
+    noise = os.environ.get("NOISE_MULTIPLIER")
+    write_manifest(folder / "swarm.toml", histories, round_interval_s, seed, float(noise) if noise else None)
     print(f"{len(histories)} people with {len(histories.items):,} interactions, from {source.source}")
     return 0
 
@@ -58,8 +60,13 @@ def write_histories(folder: Path, histories: Histories) -> None:
                 writer.writerow((keys[item], value, time))
 
 
-def write_manifest(path: Path, histories: Histories, round_interval_s: float, seed: int) -> None:
+def write_manifest(
+    path: Path, histories: Histories, round_interval_s: float, seed: int, noise_multiplier: float | None = None
+) -> None:
+    """noise_multiplier: None for the recommended one."""
     learning, privacy = recommended("implicit")
+    if noise_multiplier is not None:
+        privacy = msgspec.structs.replace(privacy, noise_multiplier=noise_multiplier)
     manifest = Manifest(
         name="containers",
         catalogue=reference_catalogue(histories.catalogue.canonical_csv(), len(histories.catalogue)),

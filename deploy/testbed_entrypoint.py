@@ -1,4 +1,4 @@
-"""Start one container's peer under `p2prec testbed`: as `entrypoint.py` does, with the testbed's settings and what it measures by.
+"""Start one container's peer under `p2prec testbed`: as `entrypoint.py` does, but with the testbed's settings.
 
 The folder that TESTBED names is shared with the testbed: `settings.toml` for all peers, `status/`, where each peer writes its
 status, and `clock/HOSTNAME`, by how many seconds that container's clock is to be wrong from its next start on.

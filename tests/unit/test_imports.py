@@ -1,7 +1,7 @@
 """Imports point one way, and a device never loads what belongs to the lab.
 
     errors, types < manifest, config < identity < model, privacy, robust, data, metrics < peer < wire
-    < transport, discovery, storage < daemon < api < demo < cli
+    < transport, discovery, storage < daemon < api < demo, testbed < cli
 
 Within a layer packages do not import each other. `sim` and `lab` stand aside: the product never imports them, except for the
 commands that start them.
@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("transport", "discovery", "storage"),
     ("daemon",),
     ("api",),
-    ("demo",),
+    ("demo", "testbed"),
     ("cli",),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
@@ -40,7 +40,7 @@ ASIDE = {
     "sim": BASIC | {"model", "privacy", "data", "peer", "wire", "transport.memory", "transport.base"},
     "lab": BASIC
     | {"model", "privacy", "robust", "data", "metrics", "peer.learner", "peer.quality", "sim"}
-    | {"peer.inheritance", "peer.private_sum"},
+    | {"peer.contributor", "peer.inheritance", "peer.private_sum"},
 }
 """What the packages beside the order may import."""
 

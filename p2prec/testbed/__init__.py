@@ -1,0 +1,1 @@
+"""`p2prec testbed`: a swarm of weak devices in containers on one machine; followed, disturbed and measured."""
