@@ -57,7 +57,7 @@ test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 test-libp2p: $(VENV)/.libp2p ## Run the tests of the libp2p transport (6 minutes; needs a C compiler and GMP's headers)
-	@$(BIN)/python -m pytest -q -k "libp2p or mixed" $(ARGS)
+	@$(BIN)/python -m pytest -q -k "libp2p or test_mixed" $(ARGS)
 
 bench-transports: $(VENV)/.libp2p ## Measure TLS and libp2p side by side: connect, round trip, throughput, CPU, memory
 	@$(BIN)/python tests/benchmarks/transports.py $(ARGS)

@@ -28,6 +28,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.rsa import create_new_key_pair as create_rsa_key_pair
 from libp2p.crypto.x25519 import X25519PrivateKey
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.security.security_multistream import SecurityMultistream
 from libp2p.stream_muxer.exceptions import MuxedStreamError
@@ -44,7 +45,7 @@ from p2prec.transport.base import MAX_FRAME_BYTES, Connection
 from p2prec.transport.libp2p import session as sessions
 from p2prec.transport.libp2p import streams
 from p2prec.transport.libp2p.connection import Libp2pConnection
-from p2prec.transport.libp2p.streams import MAX_HANDSHAKE_BYTES, MAX_UNREAD_BYTES
+from p2prec.transport.libp2p.streams import MAX_HANDSHAKE_BYTES, MAX_UNREAD_BYTES, PREFIX_BYTES, BufferedSocket
 from p2prec.transport.libp2p.thread import TrioThread
 from p2prec.transport.libp2p.transport import Libp2pTransport
 from p2prec.transport.tcp import InboundLimits, InboundRefusal, TcpTransport
@@ -597,6 +598,43 @@ def test_the_window_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         stream.send_window = yamux.DEFAULT_WINDOW_SIZE
         assert await far.receive(deadline_s=LONG_S) == b"patience"
         await sending
+
+    _raw_test(body)
+
+
+def test_many_small_pieces_make_one_message() -> None:
+    """py-libp2p itself gives up after a hundred."""
+
+    class Trickle:
+        """A socket from which single bytes come."""
+
+        async def receive_some(self, _: int) -> bytes:
+            await trio.sleep(0)
+            return b"x"
+
+    async def read() -> bytes:
+        trickle: Any = Trickle()
+        return await BufferedSocket(trickle).read(1000)
+
+    assert trio.run(read) == b"x" * 1000
+
+
+@pytest.mark.parametrize(("excess", "n_messages"), [(0, 1), (1, 2)])
+def test_a_yamux_frame_is_one_noise_message(excess: int, n_messages: int) -> None:
+    async def body(client: Libp2pTransport, near: Libp2pConnection, far: Any) -> None:
+        secured: Any = _muxed(near).secured_conn
+        packets, written = secured.conn.read_writer, []
+        write = packets.write_msg
+
+        async def noted(message: bytes) -> None:
+            written.append(len(message))
+            await write(message)
+
+        packets.write_msg = noted
+        largest = MAX_PLAINTEXT_LENGTH - yamux.HEADER_SIZE - PREFIX_BYTES
+        await near.send(bytes(largest + excess), deadline_s=LONG_S)
+        await far.receive(deadline_s=LONG_S)
+        assert len(written) == n_messages
 
     _raw_test(body)
 
