@@ -609,7 +609,7 @@ def test_many_small_pieces_make_one_message() -> None:
         """A socket from which single bytes come."""
 
         async def receive_some(self, _: int) -> bytes:
-            await trio.sleep(0)
+            await trio.lowlevel.checkpoint()
             return b"x"
 
     async def read() -> bytes:
