@@ -39,8 +39,13 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Latent factors d. More fit more taste, cost bytes in proportion, and need more people to learn."""
     round_interval_s: Annotated[float, Meta(ge=0.05, le=86400)] = 10.0
     """Seconds between a peer's rounds. Shorter learns sooner, and costs traffic and CPU in proportion."""
-    contribute_every_rounds: Annotated[int, Meta(ge=1, le=10000)] = 5
-    """Rounds between a peer's own contributions. Privacy is spent per contribution; mixing in between is free."""
+    contribute_every_exchanges: Annotated[int, Meta(ge=1, le=20000)] = 10
+    """Exchanges between a peer's own contributions, two a round when all goes well: one begun, one answered. Privacy is spent
+    per contribution; mixing in between is free."""
+    value_bits: Literal[4, 8] = 4
+    """Bits of an item table's entry on the wire."""
+    n_parts: Annotated[int, Meta(ge=1, le=64)] = 1
+    """The item tables travel in so many messages a round, each to a neighbour of its own: what makes a message small."""
     momentum: Fraction = 0.5
     """beta: the share of an accumulator that a new contribution leaves standing."""
     learning_rate: PositiveFloat = 1.0
@@ -57,10 +62,21 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     are next to item factors: large ones make gradients that stand out of the noise."""
     alpha0: NonNegativeFloat = 0.25
     """Implicit only: weight of an unobserved pair (iALS: Rendle et al. 2021, eq. 4)."""
+    recency_interactions: PositiveFloat = 3.0
+    """Implicit only: how many interactions back the weight of a device's own history falls to 1/e when it predicts what comes
+    next. Smaller follows the moment; larger, the long taste."""
+    recency_floor: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    """Implicit only: what the oldest interactions still count then, next to 1 for the newest. 1: all count alike."""
+    segment_interactions: Annotated[int, Meta(ge=1, le=100_000)] = 40
+    """Implicit only: a history is contributed in stretches of about so many interactions, each with the taste of its time.
+    Smaller learns what goes together in time; larger, who likes what."""
+    segment_floor: Annotated[float, Meta(ge=0, le=1)] = 0.2
+    """Implicit only: what the rest of the history counts in the taste of a stretch. 1: there is one taste for all."""
     damping: PositiveFloat = 0.5
-    """Implicit only: added to the curvature that a step divides by. Larger forgives more noise, and learns later."""
+    """Added to the curvature that a step divides by. Larger forgives more noise, and learns later."""
     evidence_floor: NonNegativeFloat = 3.0
-    """Explicit only: ratings added to an item's evidence before dividing by it; damps rare items."""
+    """Added to an item's evidence before dividing by it, times how unmixed the accumulators are (`p2prec.model.step`): in a
+    well mixed swarm, so many people. Larger damps rare items, and steps less on few people's word."""
     init_scale: PositiveFloat = 0.05
     """Standard deviation of the common initial item factors."""
 
@@ -71,7 +87,7 @@ class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     clip_norm: PositiveFloat = 3.0
     """C: the largest L2 norm of one contribution to the item rows (s_u, w_u)."""
     gram_clip_norm: PositiveFloat = 5.0
-    """The largest Frobenius norm of one contribution p p' (implicit only)."""
+    """The largest Frobenius norm of one contribution p p' (explicit: (p, 1) (p, 1)')."""
     noise_multiplier: NonNegativeFloat = 0.0
     """Standard deviation of the Gaussian noise on a contribution, as a multiple of the clip norms."""
     max_items_per_contribution: Annotated[int, Meta(ge=1, le=100000)] = 100
@@ -94,7 +110,16 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
     their errors add up to larger contributions, under as much noise as those of implicit feedback.
     """
     if objective == "explicit":
-        learning = LearningParameters(objective="explicit", reg=10.0, user_reg=10.0)
+        learning = LearningParameters(
+            objective="explicit",
+            reg=10.0,
+            user_reg=10.0,
+            damping=0.1,
+            evidence_floor=20.0,
+            contribute_every_exchanges=14,
+            learning_rate_decay_rounds=30.0,
+            learning_rate_floor=0.1,
+        )
         noise = CIRCLE_NOISE * PrivacyParameters().clip_norm / 10.0
         return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=noise, max_items_per_contribution=1000)
     return LearningParameters(), PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
@@ -117,8 +142,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     catalogue: CatalogueReference
     seed: Hex32
     """Public randomness of this swarm: the common start of every peer's item factors is derived from it."""
-    format: Literal[1] = 1
-    protocol: Literal[1] = 1
+    format: Literal[2] = 2
+    protocol: Literal[2] = 2
     membership_key: Hex32 | None = None
     """Ed25519 public key that certifies the members of a private swarm. None: anyone with the manifest may join."""
     learning: LearningParameters = LearningParameters()

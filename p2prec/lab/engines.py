@@ -12,8 +12,8 @@ import numpy as np
 from p2prec.lab import topology
 from p2prec.lab.baselines.base import Training
 from p2prec.lab.config import LabConfig
-from p2prec.lab.network import Conditions, NetworkedSwarm, consensus_distance
-from p2prec.lab.swarm import People
+from p2prec.lab.schedule import Conditions
+from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import Manifest, reference_catalogue
 from p2prec.types import FloatArray
 
@@ -50,15 +50,14 @@ def measured_rounds(config: LabConfig) -> list[int]:
 
 def _kernels(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
     histories = train.histories
-    pairs = [histories.of(person) for person in range(train.n_people)]
-    graph_rng, rounds_rng = rng.spawn(2)
-    swarm = NetworkedSwarm(
+    graph_rng, swarm_rng = rng.spawn(2)
+    swarm = LabSwarm(
         config.learning_parameters(),
         config.privacy_parameters(),
         histories.catalogue.keys,
         config.swarm_seed,
-        People.of([(one.items, one.values) for one in pairs]),
-        rounds_rng,
+        [histories.of(person) for person in range(train.n_people)],
+        swarm_rng,
         views=topology.neighbours(config.topology, histories, graph_rng, config.degree),
         conditions=Conditions(config.drop, config.online),
     )
@@ -68,7 +67,7 @@ def _kernels(config: LabConfig, train: Training, rng: np.random.Generator) -> It
         swarm.round()
         seconds += time.perf_counter() - started
         traffic = swarm.traffic
-        distance = consensus_distance(swarm) if done in wanted else np.nan
+        distance = swarm.consensus_distance() if done in wanted else np.nan
         yield Moment(
             done, swarm.scores, traffic.payload_bytes, traffic.messages, traffic.peer_rounds, seconds, distance
         )
@@ -93,7 +92,8 @@ def _peers(config: LabConfig, train: Training) -> Iterator[Moment]:
     started = time.perf_counter()
     for person in range(train.n_people):
         pairs = histories.of(person)
-        world.add(f"10.{person >> 16}.{person >> 8 & 255}.{person & 255}", pairs.items, pairs.values)
+        host = f"10.{person >> 16}.{person >> 8 & 255}.{person & 255}"
+        world.add(host, pairs.items, pairs.values, pairs.times)
     learners = [peer.learner for peer in world.peers.values()]
 
     def scores() -> FloatArray:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from p2prec.lab.swarm import disjoint_batches
+from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import decode, encode
 from p2prec.peer.inheritance import Claim, Trace, WitnessBook, heir
 from p2prec.types import BoolArray, DoubleArray, FloatArray, IndexArray, PeerId

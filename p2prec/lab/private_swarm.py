@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, Course, Crashes, decide, play, weights
-from p2prec.lab.swarm import disjoint_batches
+from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import n_rows
 from p2prec.model.pairs import (
     PairModel,

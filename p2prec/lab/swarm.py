@@ -1,48 +1,39 @@
-"""A whole swarm in one array program: the rounds of the daemon, computed for all peers at once with the same kernels.
+"""A swarm without its network: the daemon's own learners, and between them nothing but the course of the exchanges.
 
-What it leaves out is the network: every exchange succeeds, and all peers step at the same moment. A parity test holds
-the daemons' quality next to this one's.
+`p2prec.lab.schedule` says who meets whom; what a peer does then is what `p2prec.peer.peer` does, without sockets, signatures
+and clocks. The simulated production peers of `--engine peers` reach the same numbers (tests/simulation/test_parity.py).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from p2prec.data.interactions import TrainingPairs
+from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent_batches
 from p2prec.manifest import LearningParameters, PrivacyParameters
-from p2prec.model.contribution import absorb, contribution, sample_items
-from p2prec.model.quantize import apply_exchange, quantize_state
-from p2prec.model.schedule import contributes_at
-from p2prec.model.state import ModelState, initial_state
-from p2prec.model.step import step
-from p2prec.model.user import scores, solve_user
-from p2prec.peer.learner import privatize
+from p2prec.model.quantize import difference, move, table_shapes
+from p2prec.model.state import initial_state
+from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class People:
-    """Everyone's interactions, padded to the longest history."""
+@dataclass(slots=True)
+class Traffic:
+    """What all peers have sent so far."""
 
-    items: IndexArray
-    """(n_peers, k) item indices; 0 where weights is 0."""
-    values: FloatArray
-    """(n_peers, k) ratings, or 1."""
-    weights: FloatArray
-    """(n_peers, k) 1, or 0 for padding."""
-
-    @classmethod
-    def of(cls, histories: Sequence[tuple[IndexArray, FloatArray]]) -> People:
-        """histories: one (items, values) pair a person, distinct items each."""
-        longest = max(len(items) for items, _ in histories)
-        people = cls(*(np.zeros((len(histories), longest), dtype) for dtype in (np.int64, np.float32, np.float32)))
-        for peer, (items, values) in enumerate(histories):
-            people.items[peer, : len(items)] = items
-            people.values[peer, : len(items)] = values
-            people.weights[peer, : len(items)] = 1
-        return people
+    messages: int = 0
+    """Offers, answers and commits, lost ones included."""
+    payload_bytes: int = 0
+    """Of the tables in offers and answers, without framing and signatures."""
+    exchanges: int = 0
+    """Applied by both sides."""
+    peer_rounds: int = 0
+    """Rounds of peers that were there."""
 
 
 class LabSwarm:
@@ -54,124 +45,127 @@ class LabSwarm:
         privacy: PrivacyParameters,
         item_keys: Sequence[str],
         seed: bytes,
-        people: People,
+        histories: Sequence[TrainingPairs],
         rng: np.random.Generator,
         *,
-        degree: int | None = None,
         views: Sequence[IndexArray] | None = None,
-        swarm_size: int | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
-        """degree: neighbours that each peer picks (links count both ways, so views are about twice as large); None:
-        all. views: whom each peer can exchange with, instead of a random graph (`p2prec.lab.topology`); may be nobody.
-        swarm_size: what peers take for the number of peers; None: that number.
+        """histories: what each peer learns from. views: whom each peer can exchange with; None: with everyone.
+        rng: its children decide everything random, one for the course of events and one for each peer.
         """
+        n_peers = len(histories)
         self.parameters = parameters
-        self.privacy = privacy
-        self.people = people
-        self._rng = rng
-        n_peers = len(people.items)
-        self.swarm_size = n_peers if swarm_size is None else swarm_size
-        self.state = _repeated(initial_state(parameters, seed, item_keys), n_peers)
-        self.user_factors = self._solved()
-        self._views = _random_views(n_peers, degree, rng) if views is None else list(views)
+        self.traffic = Traffic()
+        course_rng, *self._rngs = rng.spawn(n_peers + 1)
+        views = everyone(n_peers) if views is None else views
+        self._schedule = Schedule(views, parameters.n_parts, conditions or Conditions(), course_rng)
+        start = initial_state(parameters, seed, item_keys)
+        self.learners = [
+            _learner(Learner(parameters, privacy, item_keys, seed, start.copy()), own, n_peers) for own in histories
+        ]
+        self._rounds = np.zeros(n_peers, np.int64)
+        self._mixed = np.zeros(n_peers, np.bool_)
+        parts = range(parameters.n_parts)
+        self._part_bytes = [table_shapes(parameters, len(item_keys), part).payload_bytes for part in parts]
+        self._n_items = len(item_keys)
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
 
     @property
     def n_peers(self) -> int:
-        return len(self.people.items)
+        return len(self.learners)
 
     def run(self, rounds: int) -> None:
         for _ in range(rounds):
             self.round()
 
     def round(self) -> None:
-        """Solve, contribute when due, one exchange started by every peer, step."""
-        self.user_factors = self._solved()
-        if contributes_at(self.parameters, int(self.state.age[0])):
-            self._contribute()
-        self.mix()
-        step(self.parameters, self.state, self.swarm_size)
-
-    def mix(self) -> None:
-        """One exchange started by every peer.
-
-        A daemon that has stepped exchanges at once, so what devices hold is what the lab holds after `run` and `mix`:
-        after `run` alone, each copy has just moved by itself, which costs early rounds a few percent of quality.
-        """
-        for batch in disjoint_batches(self._draw_partners()):
-            self._exchange(batch[:, 0], batch[:, 1])
+        """One round of every peer that is there."""
+        meetings = self._schedule.round()
+        # numpy lets go of Python's lock while it computes, and no peer occurs twice in a batch: what a thread does there
+        # depends on nothing that another one does.
+        for batch in independent_batches(meetings):
+            workers = min(len(batch), os.cpu_count() or 1)
+            shares = [[meetings[at] for at in batch[start::workers]] for start in range(workers)]
+            for _ in self._pool.map(self._play, shares[1:]):
+                pass
+            self._play(shares[0])
+        self._count(meetings)
 
     def scores(self) -> FloatArray:
         """(n_peers, n_items) each peer's scores by its own copy of the item factors."""
-        self.user_factors = self._solved()
-        return scores(self.parameters, self.state.item_factors, self.user_factors)
+        rows = np.empty((self.n_peers, self._n_items), np.float32)
+        for row, learner in zip(rows, self.learners, strict=True):
+            learner.solve()
+            row[:] = learner.scores()
+        return rows
 
-    def _solved(self) -> FloatArray:
-        people = self.people
-        return solve_user(self.parameters, self.state.item_factors, people.items, people.values, people.weights)
+    def consensus_distance(self) -> float:
+        """How far apart the copies of the item factors are (`consensus_distance`)."""
+        return consensus_distance([learner.state.item_factors for learner in self.learners])
 
-    def _contribute(self) -> None:
-        people, limit = self.people, self.privacy.max_items_per_contribution
-        weights = sample_items(people.weights, limit, self._rng)
-        own = contribution(
-            self.parameters, self.state.item_factors, self.user_factors, people.items, people.values, weights
-        )
-        absorb(self.parameters, self.state, privatize(self.privacy, own, self._rng, peer_axes=1))
+    def _play(self, meetings: Sequence[Meeting]) -> None:
+        for meeting in meetings:
+            self._meet(meeting)
 
-    def _draw_partners(self) -> IndexArray:
-        """(n_exchanges, 2) initiator and responder, in the order in which the exchanges happen."""
-        initiators = self._rng.permutation(self.n_peers)
-        pairs = [(peer, self._rng.choice(self._views[peer])) for peer in initiators if len(self._views[peer])]
-        return np.array(pairs, np.int64).reshape(-1, 2)
+    def _meet(self, meeting: Meeting) -> None:
+        one, other = self.learners[meeting.initiator], self.learners[meeting.responder]
+        if meeting.begins:
+            self._begin_round(meeting.initiator)
+        sent = one.outgoing(meeting.part, self._rngs[meeting.initiator])
+        if meeting.fate is Fate.OFFER_LOST:
+            return
+        received = other.outgoing(meeting.part, self._rngs[meeting.responder])
+        if meeting.fate is Fate.ANSWER_LOST:
+            return
+        by, age, other_age = difference(self.parameters, self._n_items, sent, received), one.age, other.age
+        move(one.state, by, other_age)
+        move(other.state, by, age, -1)
+        for learner in (one, other):
+            learner.exchanged()
+        self._mixed[meeting.initiator] = True
+        self._mixed[meeting.responder] = self._rounds[meeting.responder] > 0
 
-    def _exchange(self, first: IndexArray, second: IndexArray) -> None:
-        one, other = take(self.state, first), take(self.state, second)
-        sent, received = quantize_state(one, self._rng), quantize_state(other, self._rng)
-        one_age = one.age.copy()
-        apply_exchange(one, sent, received, other.age)
-        apply_exchange(other, received, sent, one_age)
-        put(self.state, first, one)
-        put(self.state, second, other)
+    def _begin_round(self, peer: int) -> None:
+        """As `Peer` begins one: step on what was mixed, then contribute when due."""
+        learner = self.learners[peer]
+        if self._mixed[peer]:
+            self._mixed[peer] = False
+            learner.step()
+        self._rounds[peer] += 1
+        if learner.due_to_contribute:
+            learner.contribute(self._rngs[peer])
+
+    def _count(self, meetings: Sequence[Meeting]) -> None:
+        traffic = self.traffic
+        for meeting in meetings:
+            answered = meeting.fate is not Fate.OFFER_LOST
+            applied = meeting.fate is Fate.APPLIED
+            traffic.messages += 1 + answered + applied
+            traffic.payload_bytes += (1 + answered) * self._part_bytes[meeting.part]
+            traffic.exchanges += applied
+        traffic.peer_rounds += int(self._schedule.present.sum())
 
 
-def disjoint_batches(pairs: IndexArray) -> list[IndexArray]:
-    """Split a sequence of exchanges (n, 2) into batches in which no peer occurs twice, with the same result as one by
-    one.
+def everyone(n_peers: int) -> list[IndexArray]:
+    """Views of a swarm in which each peer knows all others."""
+    return [np.delete(np.arange(n_peers), peer) for peer in range(n_peers)]
+
+
+def consensus_distance(factors: Sequence[FloatArray]) -> float:
+    """How far apart copies are: root mean square distance of a peer's item factors (n_items, c) from their mean, over the norm
+    of that mean. 0: all have the same.
     """
-    if not len(pairs):
-        return []
-    last = np.full(int(pairs.max()) + 1, -1)
-    batch_of = np.empty(len(pairs), np.int64)
-    for at, (one, other) in enumerate(pairs):
-        batch_of[at] = max(last[one], last[other]) + 1
-        last[one] = last[other] = batch_of[at]
-    return [pairs[batch_of == batch] for batch in range(int(batch_of.max()) + 1)]
+    mean = np.zeros(factors[0].shape)
+    for copy in factors:
+        mean += copy
+    mean /= len(factors)
+    squared = sum(float(((copy - mean) ** 2).sum()) for copy in factors)
+    norm = float(np.linalg.norm(mean))
+    return float(np.sqrt(squared / len(factors)) / norm) if norm > 0 else 0.0
 
 
-def _random_views(n_peers: int, degree: int | None, rng: np.random.Generator) -> list[IndexArray]:
-    """Whom each peer can exchange with."""
-    everyone = np.arange(n_peers)
-    if degree is None or degree >= n_peers - 1:
-        return [np.delete(everyone, peer) for peer in range(n_peers)]
-    linked = np.zeros((n_peers, n_peers), np.bool_)
-    for peer in range(n_peers):
-        linked[peer, rng.choice(np.delete(everyone, peer), degree, replace=False)] = True
-    linked |= linked.T
-    return [np.flatnonzero(row) for row in linked]
-
-
-def _repeated(state: ModelState, n_peers: int) -> ModelState:
-    return ModelState(*(np.repeat(getattr(state, name)[None], n_peers, axis=0) for name in _FIELDS))
-
-
-def take(state: ModelState, peers: IndexArray) -> ModelState:
-    """A copy of some peers' states."""
-    return ModelState(*(getattr(state, name)[peers] for name in _FIELDS))
-
-
-def put(state: ModelState, peers: IndexArray, part: ModelState) -> None:
-    """Write back what `take` took."""
-    for name in _FIELDS:
-        getattr(state, name)[peers] = getattr(part, name)
-
-
-_FIELDS = ("item_factors", "gradient", "evidence", "gram", "age")
+def _learner(learner: Learner, own: TrainingPairs, n_peers: int) -> Learner:
+    learner.set_interactions(own.items, own.values, own.times)
+    learner.swarm_size_estimate = float(n_peers)
+    return learner

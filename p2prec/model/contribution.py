@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from p2prec.manifest import LearningParameters
-from p2prec.model.state import ModelState, n_gram_factors
+from p2prec.model.state import PROBE_WIDTH, ModelState
 from p2prec.model.user import item_rows
 from p2prec.types import FloatArray, IndexArray
 
@@ -15,6 +16,11 @@ EVIDENCE_WEIGHT = np.float32(0.25)
 """What a touched row counts in `evidence`. Gradient and evidence share one clip norm, and the evidence of a long
 history would eat most of it at weight 1; being about the same in every contribution, it also stands more noise than
 the gradient does."""
+
+EVIDENCE_MEMORY = 0.95
+"""Share of W that a new contribution leaves standing: who touches what changes slowly, and rows are divided by it."""
+GRAM_MEMORY = 0.7
+"""The same of G."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,13 +32,13 @@ class Contribution:
     evidence: FloatArray
     """w_u: (..., n_items) float32, EVIDENCE_WEIGHT on the touched rows."""
     gram: FloatArray
-    """p p': (..., n_factors, n_factors) float32; (..., 0, 0) for explicit feedback."""
+    """p p', the mean over the items: (..., n_columns, n_columns) float32; explicit: (p, 1) (p, 1)'."""
 
 
 def contribution(
     parameters: LearningParameters,
     item_factors: FloatArray,
-    user_factor: FloatArray,
+    user_factors: FloatArray,
     items: IndexArray,
     values: FloatArray,
     weights: FloatArray | None = None,
@@ -40,16 +46,17 @@ def contribution(
     """The descent direction of each touched item row, `error * p` (explicit: `error * (p, 1)`), and which rows those
     are.
 
-    Shapes as in `solve_user`. weights: 0 leaves an item out (padding, or not sampled this time).
+    user_factors: (..., k, n), as `solve_user` gives them, one for each of the items, or (..., 1, n), one for all. Other shapes
+    as in `solve_user`. weights: 0 leaves an item out (padding, or not sampled this time).
     """
     weights = np.ones_like(values) if weights is None else weights
     d = parameters.n_factors
     rows = item_rows(item_factors, items)
-    factor = user_factor[..., None, :d]
+    factor = user_factors[..., :d]
     predicted = (rows[..., :d] * factor).sum(axis=-1)
     feature = factor
     if parameters.objective == "explicit":
-        predicted = predicted + rows[..., d] + user_factor[..., d:]
+        predicted = predicted + rows[..., d] + user_factors[..., d]
         feature = np.concatenate([factor, np.ones_like(factor[..., :1])], axis=-1)
     steps = ((values - predicted) * weights)[..., None] * feature
 
@@ -59,21 +66,24 @@ def contribution(
     rows_at = (*touched[:-1], items[touched])
     gradient[rows_at] = steps[touched]
     evidence[rows_at] = EVIDENCE_WEIGHT * weights[touched]
-    if n_gram_factors(parameters):
-        gram = user_factor[..., :, None] * user_factor[..., None, :]
-    else:
-        gram = np.zeros((*item_factors.shape[:-2], 0, 0), np.float32)
+    share = weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.float32(1))
+    feature = np.broadcast_to(feature, rows.shape)
+    gram = np.swapaxes(feature * share[..., None], -1, -2) @ feature
     return Contribution(gradient, evidence, gram)
 
 
-def sample_items(weights: FloatArray, limit: int, rng: np.random.Generator) -> FloatArray:
+def sample_items(
+    weights: FloatArray, limit: int, rng: np.random.Generator, *, first: FloatArray | None = None
+) -> FloatArray:
     """Set all but `limit` random non-zero entries of each row of `weights` (..., k) to 0.
 
-    Drawn afresh for every contribution, so that in time all of the user's items are heard.
+    Drawn afresh for every contribution, so that in time all of the user's items are heard. first: (..., k) whole numbers;
+    entries with smaller ones are taken before others.
     """
     if weights.shape[-1] <= limit:
         return weights
-    order = np.where(weights > 0, rng.random(weights.shape), 2.0)
+    drawn = rng.random(weights.shape)
+    order = np.where(weights > 0, drawn if first is None else drawn + first, np.inf)
     cut = np.partition(order, limit - 1, axis=-1)[..., limit - 1 : limit]
     return np.where(order <= cut, weights, np.float32(0))
 
@@ -87,13 +97,27 @@ def touched_share(state: ModelState) -> FloatArray:
     return share / EVIDENCE_WEIGHT
 
 
-def absorb(parameters: LearningParameters, state: ModelState, own: Contribution) -> None:
-    """Blend a contribution into the accumulators, in place: `S <- beta S + (1 - beta) s_u`, and so for W and G."""
-    keep, take = np.float32(parameters.momentum), np.float32(1.0 - parameters.momentum)
-    for accumulator, new in (
-        (state.gradient, own.gradient),
-        (state.evidence, own.evidence),
-        (state.gram, own.gram),
+def draw_probe(rng: np.random.Generator, leading: tuple[int, ...] = ()) -> FloatArray:
+    """(*leading, PROBE_WIDTH) random signs, -1 or 1, to contribute beside the data (`p2prec.model.state.mixing`)."""
+    bits = np.unpackbits(np.frombuffer(rng.bytes(math.prod(leading) * PROBE_WIDTH // 8), np.uint8))
+    return np.float32(2) * bits.reshape(*leading, PROBE_WIDTH).astype(np.float32) - np.float32(1)
+
+
+def absorb(parameters: LearningParameters, state: ModelState, own: Contribution, probe: FloatArray) -> None:
+    """Blend a contribution into the accumulators, in place: `S <- beta S + (1 - beta) s_u`, and so for W, G and the probe.
+
+    The first contributions count as a plain mean, so that none of them weighs more than later ones. W and G change slowly and
+    remember more of them than S does. probe: as `draw_probe` makes it, drawn afresh for each contribution.
+    """
+    mean = state.contributions / (state.contributions + 1.0)
+    short = np.minimum(mean, parameters.momentum)
+    medium = np.minimum(mean, np.maximum(parameters.momentum, GRAM_MEMORY))
+    for accumulator, new, keep in (
+        (state.gradient, own.gradient, short[..., None, None]),
+        (state.evidence, own.evidence, np.minimum(mean, EVIDENCE_MEMORY)[..., None]),
+        (state.gram, own.gram, medium[..., None, None]),
+        (state.probe, probe, short[..., None]),
     ):
-        accumulator *= keep
-        accumulator += take * new
+        accumulator *= keep.astype(np.float32)
+        accumulator += (1.0 - keep).astype(np.float32) * new
+    state.contributions += 1.0

@@ -1,4 +1,4 @@
-"""When a peer contributes and how far it steps: from its age alone, since a live swarm has no last round."""
+"""When a peer contributes and how far it steps: from what it sees itself, since a live swarm has no last round."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def learning_rate(parameters: LearningParameters, age: float | np.ndarray) -> np
     return np.asarray(parameters.learning_rate * np.maximum(shrink, parameters.learning_rate_floor))
 
 
-def contributes_at(parameters: LearningParameters, age: int) -> bool:
-    """Whether a peer of this age contributes in its next round."""
-    return age % parameters.contribute_every_rounds == 0
+def rounds_between_contributions(parameters: LearningParameters) -> int:
+    """With one exchange begun and one answered a round; for models that exchange nothing."""
+    return max(1, parameters.contribute_every_exchanges // 2)

@@ -7,7 +7,7 @@ import numpy as np
 from p2prec.manifest import LearningParameters
 from p2prec.model.contribution import touched_share
 from p2prec.model.schedule import learning_rate
-from p2prec.model.state import ModelState
+from p2prec.model.state import ModelState, mixing
 from p2prec.types import DoubleArray, FloatArray
 
 SMALLEST_SWARM = 20.0
@@ -20,42 +20,71 @@ def step(parameters: LearningParameters, state: ModelState, swarm_size: float | 
     swarm_size: the number of peers, as far as known. The accumulators are means over peers, so the penalty of a row,
     fixed in the manifest, weighs one swarm_size-th next to them: the more people have spoken, the less the prior
     matters. A guess that is wrong by half costs little. Leading peer axes of `state` may have an array of that shape.
+
+    How far a row moves depends on how far its evidence stands out of what is not mixed yet: `evidence_floor * mixing` is
+    added to its weight. Right after a contribution, with neighbours away or messages lost, a copy holds few people's word
+    and moves little; once everybody's is in, only rare items are held back.
     """
     rate = learning_rate(parameters, state.age).astype(np.float32)[..., None, None]
-    size = np.maximum(np.asarray(swarm_size, np.float64), SMALLEST_SWARM).astype(np.float32)[..., None, None]
-    if parameters.objective == "implicit":
-        state.item_factors += rate * _implicit_direction(parameters, state, size)
-    else:
-        state.item_factors += rate * _explicit_direction(parameters, state, size)
+    size = np.maximum(np.asarray(swarm_size, np.float64), SMALLEST_SWARM)
+    unmixed = np.float32(parameters.evidence_floor) * mixing(state, size).astype(np.float32)[..., None, None]
+    curvature, vectors = _curvature(state.gram, parameters.objective == "explicit")
+    direction = _implicit_direction if parameters.objective == "implicit" else _explicit_direction
+    towards = direction(parameters, state, size.astype(np.float32)[..., None, None], unmixed, curvature, vectors)
+    towards *= rate
+    state.item_factors += towards
     state.age += 1.0
 
 
-def _implicit_direction(parameters: LearningParameters, state: ModelState, size: FloatArray) -> FloatArray:
-    """`H_i^-1 (S_i - alpha0 G q_i - r a_i q_i)` with `a_i = W_i + alpha0`, `r = reg / n`, `H_i = a_i (G + damping I)`.
+def _curvature(gram: FloatArray, normalized: bool) -> tuple[FloatArray, FloatArray]:
+    """The eigenvalues (..., 1, n) and eigenvectors (..., n, n) of G: all items share them, so one decomposition a round
+    serves every row. normalized: scaled so that the last entry, which belongs to the constant, is 1.
+    """
+    symmetric = (gram + np.swapaxes(gram, -1, -2)) * np.float32(0.5)
+    if normalized:
+        symmetric = symmetric / np.maximum(symmetric[..., -1:, -1:], np.float32(1e-6))
+    eigenvalues, vectors = np.linalg.eigh(symmetric)
+    # Noise and rounding can make a small eigenvalue negative, where the curvature of a mean of p p' never is.
+    return np.maximum(eigenvalues, 0).astype(np.float32, copy=False)[..., None, :], vectors
 
-    All H_i share the eigenvectors of G, so one d x d decomposition a round serves every item.
+
+def _implicit_direction(
+    parameters: LearningParameters,
+    state: ModelState,
+    size: FloatArray,
+    unmixed: FloatArray,
+    curvature: FloatArray,
+    vectors: FloatArray,
+) -> FloatArray:
+    """`(S_i - alpha0 G q_i - r a_i q_i) / (a_i (G + damping I))` with `a_i = W_i + alpha0`, `r = reg / n`; `unmixed` is
+    added to the a_i of the divisor.
     """
     alpha0 = np.float32(parameters.alpha0)
     penalty: FloatArray = np.float32(parameters.reg) / size
     weight: FloatArray = touched_share(state)[..., None] + alpha0
-    eigenvalues, vectors = np.linalg.eigh((state.gram + np.swapaxes(state.gram, -1, -2)) * np.float32(0.5))
-    # Noise and rounding can make a small eigenvalue negative, where the curvature of a mean of p p' never is.
-    curvature: FloatArray = np.maximum(eigenvalues, 0).astype(np.float32, copy=False)[..., None, :]
-    gradient = state.gradient @ vectors
     factors = state.item_factors @ vectors
-    direction = gradient - (alpha0 * curvature + penalty * weight) * factors
-    direction /= weight * (curvature + np.float32(parameters.damping))
+    direction = state.gradient @ vectors
+    direction -= (alpha0 * curvature + penalty * weight) * factors
+    direction /= (weight + unmixed) * (curvature + np.float32(parameters.damping))
     result: FloatArray = direction @ np.swapaxes(vectors, -1, -2)
     return result
 
 
-def _explicit_direction(parameters: LearningParameters, state: ModelState, size: FloatArray) -> FloatArray:
-    """`(S_i - reg/n q_i) / (W_i + (reg + floor)/n)`: the mean gradient of the item's raters, damped for rare items.
+def _explicit_direction(
+    parameters: LearningParameters,
+    state: ModelState,
+    size: FloatArray,
+    unmixed: FloatArray,
+    curvature: FloatArray,
+    vectors: FloatArray,
+) -> FloatArray:
+    """`(S_i - r q_i) / (W_i (G + damping I) + r I)` with `r = reg / n`; `unmixed` is added to W_i.
 
     With the penalty's own curvature in the divisor, the rows of unrated items fade whatever `reg` is.
     """
-    floor = np.float32(parameters.reg + parameters.evidence_floor)
-    weight: FloatArray = touched_share(state)[..., None] + floor / size
-    penalty: FloatArray = np.float32(parameters.reg) / size * state.item_factors
-    direction: FloatArray = (state.gradient - penalty) / weight
-    return direction
+    penalty: FloatArray = np.float32(parameters.reg) / size
+    weight: FloatArray = touched_share(state)[..., None] + unmixed
+    direction: FloatArray = (state.gradient - penalty * state.item_factors) @ vectors
+    direction /= weight * (curvature + np.float32(parameters.damping)) + penalty
+    result: FloatArray = direction @ np.swapaxes(vectors, -1, -2)
+    return result

@@ -31,11 +31,13 @@ def solve_user(
     items: IndexArray,
     values: FloatArray,
     weights: FloatArray | None = None,
+    *,
+    gram: FloatArray | None = None,
 ) -> FloatArray:
     """The user factor that fits the user's own interactions best, given the item factors.
 
     items: (..., k) distinct item indices; values: (..., k) ratings, or 1 for an implicit interaction; weights: (...,
-    k) >= 0, 0 for padding, None for all 1. k may be 0.
+    k) >= 0, 0 for padding, None for all 1. k may be 0. gram: `item_gram` of these item factors, if known.
 
     Implicit: `p = (Q_u' D Q_u + alpha0 Q'Q + user_reg I)^-1 Q_u' D v`, shape (..., d): a regression on all items, in
     which the unobserved ones count alpha0 (Hu, Koren & Volinsky 2008, eq. 4; Rendle et al. 2021).
@@ -44,7 +46,7 @@ def solve_user(
     """
     weights = np.ones_like(values) if weights is None else weights
     rows = item_rows(item_factors, items)
-    system, weighted = _normal_equations(parameters, item_factors, rows, weights)
+    system, weighted = _normal_equations(parameters, item_factors, rows, weights, gram)
     target = values
     if parameters.objective == "explicit":
         target = values - rows[..., -1]
@@ -93,8 +95,19 @@ def scores(parameters: LearningParameters, item_factors: FloatArray, user_factor
     return product
 
 
+def item_gram(parameters: LearningParameters, item_factors: FloatArray) -> FloatArray:
+    """Q'Q (..., d, d): what every solve with the same item factors (..., n_items, c) has in common. Implicit feedback."""
+    factors = item_factors[..., : parameters.n_factors]
+    gram: FloatArray = np.swapaxes(factors, -1, -2) @ factors
+    return gram
+
+
 def _normal_equations(
-    parameters: LearningParameters, item_factors: FloatArray, rows: FloatArray, weights: FloatArray
+    parameters: LearningParameters,
+    item_factors: FloatArray,
+    rows: FloatArray,
+    weights: FloatArray,
+    gram: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """The system matrix A (..., c, c) and X'D (..., c, k), so that the solution is `A^-1 X'D y`."""
     d = parameters.n_factors
@@ -110,7 +123,7 @@ def _normal_equations(
         system[..., d, d] += _INTERCEPT_REG
     else:
         alpha0 = np.float32(parameters.alpha0)
-        system += alpha0 * (np.swapaxes(item_factors, -1, -2) @ item_factors)
+        system = system + alpha0 * (item_gram(parameters, item_factors) if gram is None else gram)
         system[..., index, index] += np.float32(parameters.user_reg) * (observed + alpha0 * item_factors.shape[-2])
     return system, weighted
 

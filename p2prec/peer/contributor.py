@@ -35,14 +35,15 @@ class Ledger(Protocol):
 
 
 class Contributor:
-    """Contributes every `contribute_every_rounds` rounds, within the budget, never without a ledger row."""
+    """Contributes whenever the learner is due to, within the budget, never without a ledger row."""
 
     def __init__(self, learner: Learner, ledger: Ledger, manifest: Manifest) -> None:
         self._learner = learner
         self._ledger = ledger
         self._manifest = manifest
         # A peer that was here before waits its turn: restarts, however many, cost no budget.
-        self._rounds_until_due = manifest.learning.contribute_every_rounds if ledger.contributions else 0
+        if ledger.contributions:
+            learner.postpone_contribution()
         self._budget_spent = False
         self._ledger_fails = False
 
@@ -56,8 +57,7 @@ class Contributor:
         A peer without history contributes too (noise, if the swarm adds any): whether somebody contributes says nothing. After
         a failed write it tries again every round, and says so once.
         """
-        self._rounds_until_due -= 1
-        if self._rounds_until_due > 0:
+        if not self._learner.due_to_contribute:
             return []
         if not self._ledger.may_contribute:
             return self._budget_is_spent()
@@ -67,7 +67,6 @@ class Contributor:
             told, self._ledger_fails = self._ledger_fails, True
             return [] if told else [LedgerFailed(str(error))]
         self._ledger_fails = False
-        self._rounds_until_due = self._manifest.learning.contribute_every_rounds
         self._learner.contribute(rng)
         return [Contributed(number, self._ledger.epsilon_spent, self._manifest.privacy.delta)]
 

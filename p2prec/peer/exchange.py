@@ -14,7 +14,7 @@ import numpy as np
 
 from p2prec.config import PeerSettings
 from p2prec.errors import RemoteMisbehaviour
-from p2prec.model.quantize import QuantizedTables, within_bounds
+from p2prec.model.quantize import QuantizedTables
 from p2prec.peer.messages import Answer, Commit, Decline, DeclineReason, Offer, Refusal, Resolution, Resolve
 from p2prec.types import PeerId
 
@@ -32,8 +32,12 @@ class SharedModel(Protocol):
         """Rounds of training behind the model."""
         ...
 
-    def outgoing(self, rng: np.random.Generator) -> QuantizedTables:
-        """The shared tables as they will be transmitted."""
+    def outgoing(self, part: int, rng: np.random.Generator) -> QuantizedTables:
+        """A part of the shared tables as they will be transmitted."""
+        ...
+
+    def accepts(self, tables: QuantizedTables) -> bool:
+        """Whether an honest peer of this swarm can have sent these tables."""
         ...
 
     def apply(self, sent: QuantizedTables, received: QuantizedTables, other_age: float) -> None:
@@ -96,10 +100,10 @@ class Exchanger:
 
     # --- as initiator ---
 
-    def begin(self, peer_id: PeerId, exchange_id: bytes, now: float, rng: np.random.Generator) -> Offer:
-        """Open an exchange. The caller has checked `initiating`."""
+    def begin(self, peer_id: PeerId, exchange_id: bytes, part: int, now: float, rng: np.random.Generator) -> Offer:
+        """Open an exchange of a part of the tables. The caller has checked `initiating`."""
         assert self._initiated is None
-        sent = self._model.outgoing(rng)
+        sent = self._model.outgoing(part, rng)
         self._initiated = Initiated(exchange_id, peer_id, sent, now)
         return Offer(exchange_id, self._model.age, sent)
 
@@ -109,7 +113,9 @@ class Exchanger:
         if pending is None or (pending.exchange_id, pending.peer_id) != (answer.exchange_id, peer_id):
             return Resolution(answer.exchange_id, applied=False), None
         self._initiated = None
-        _check(answer.tables)
+        self._check(answer.tables)
+        if answer.tables.part != pending.sent.part:
+            raise RemoteMisbehaviour(Refusal.UNEXPECTED, "an answer about another part of the tables")
         self._model.apply(pending.sent, answer.tables, answer.age_rounds)
         self._vouched[peer_id, answer.exchange_id] = None
         while len(self._vouched) > MAX_REMEMBERED:
@@ -134,7 +140,7 @@ class Exchanger:
         A peer has one exchange in doubt at most: whoever does not commit is answered again once it has said what became of
         it, and does not keep others waiting meanwhile.
         """
-        _check(offer.tables)
+        self._check(offer.tables)
         fresh = now - self._settings.exchange_deadline_s
         if offer.exchange_id in self._in_doubt:
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "an exchange id was used twice")
@@ -143,7 +149,7 @@ class Exchanger:
         if len(self._in_doubt) >= MAX_IN_DOUBT:
             oldest = min(self._in_doubt.values(), key=lambda d: d.started_at)
             self._given_up.append(self._settle(oldest, applied=False))
-        sent = self._model.outgoing(rng)
+        sent = self._model.outgoing(offer.tables.part, rng)
         self._in_doubt[offer.exchange_id] = InDoubt(
             offer.exchange_id, peer_id, sent, offer.tables, offer.age_rounds, now
         )
@@ -194,9 +200,6 @@ class Exchanger:
                 outcomes.append(self._settle(doubt, applied=False))
         return outcomes
 
-
-def _check(tables: QuantizedTables) -> None:
-    """Refuse tables that no honest peer can send."""
-    for table in (tables.item_factors, tables.gradient, tables.evidence, tables.gram):
-        if not within_bounds(table):
-            raise RemoteMisbehaviour(Refusal.MALFORMED, "table values out of bounds")
+    def _check(self, tables: QuantizedTables) -> None:
+        if not self._model.accepts(tables):
+            raise RemoteMisbehaviour(Refusal.MALFORMED, "tables that no honest peer of this swarm can send")

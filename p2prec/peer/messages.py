@@ -50,7 +50,6 @@ class Refusal(StrEnum):
     MALFORMED = "malformed"
     OVERSIZED = "oversized"
     WRONG_SWARM = "wrong-swarm"
-    NON_FINITE = "non-finite"
     UNEXPECTED = "unexpected"
     """Well-formed, but out of turn: a commit without an answer, a second hello, a flood."""
 

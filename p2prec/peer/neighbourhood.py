@@ -44,11 +44,15 @@ from p2prec.peer.view import Allowance, Link, View
 from p2prec.types import PeerId
 
 OFFERS_PER_ROUND = 4.0
-"""Offers that one neighbour may send per round interval on average; an honest one sends about one over all its neighbours."""
+"""Offers of each part of the tables that one neighbour may send per round interval on average; an honest one sends about one
+over all its neighbours."""
 OFFER_BURST = 8.0
+"""Offers at once, times the number of parts: an honest peer with a single neighbour sends it all parts one after the other."""
 MESSAGES_PER_ROUND = 16.0
-"""Messages of any kind that one neighbour may send per round interval on average; an honest one sends three or four."""
+"""Messages of any kind, for each part, that one neighbour may send per round interval on average; an honest one sends three
+or four."""
 MESSAGE_BURST = 64.0
+"""Messages at once, times the number of parts."""
 PEERS_PER_REQUEST = 32
 PEERS_SERVED_EVERY_S = 10.0
 
@@ -63,6 +67,7 @@ class Neighbourhood:
         instance: bytes,
         settings: PeerSettings,
         round_interval_s: float,
+        n_parts: int,
         rng: np.random.Generator,
         random_bytes: Callable[[int], bytes],
         now: float,
@@ -82,6 +87,7 @@ class Neighbourhood:
         self._instance = instance
         self._settings = settings
         self._interval_s = round_interval_s
+        self._n_parts = n_parts
         self._rng = rng
         self._random_bytes = random_bytes
         self._on_met = on_met
@@ -115,6 +121,7 @@ class Neighbourhood:
             expected = self._dialling.pop((host, port), None)
             if expected not in (None, remote_id):
                 self.book.dial_failed(host, port, expected, now)  # somebody else lives at that address now
+        parts = self._n_parts
         link = Link(
             number,
             remote_id,
@@ -122,8 +129,8 @@ class Neighbourhood:
             outbound,
             opened_at=now,
             last_heard=now,
-            offers=Allowance(OFFER_BURST, OFFERS_PER_ROUND / self._interval_s, now),
-            messages=Allowance(MESSAGE_BURST, 1.0 + MESSAGES_PER_ROUND / self._interval_s, now),
+            offers=Allowance(OFFER_BURST * parts, OFFERS_PER_ROUND * parts / self._interval_s, now),
+            messages=Allowance(MESSAGE_BURST * parts, 1.0 + MESSAGES_PER_ROUND * parts / self._interval_s, now),
             dialled_port=port if outbound else 0,
         )
         self.view.links[number] = link

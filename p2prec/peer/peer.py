@@ -71,6 +71,7 @@ class Peer:
             instance=instance,
             settings=settings,
             round_interval_s=manifest.learning.round_interval_s,
+            n_parts=manifest.learning.n_parts,
             rng=rng,
             random_bytes=random_bytes,
             now=now,
@@ -87,8 +88,10 @@ class Peer:
         self._interval_s = manifest.learning.round_interval_s
         self._next_tick = now
         self._next_round = now + self._interval_s * float(rng.random())
+        self._part = 0
+        """Which part of the tables this round's next exchange is about."""
         self._asked: set[PeerId] = set()
-        """Neighbours that were made an offer in this round."""
+        """Neighbours that were made an offer of this part in this round."""
         self._mixed = False
         """Whether this round's exchange has been applied: a round that mixed nothing steps nothing."""
 
@@ -205,14 +208,14 @@ class Peer:
     # --- rounds ---
 
     def _begin_round(self, now: float) -> None:
-        """Finish the last round, then solve, contribute when due, and offer an exchange (docs/algorithm.md)."""
+        """Finish the last round, then contribute when due, and offer an exchange (docs/algorithm.md)."""
         self._finish_round()
         if not self.view.neighbours or self.conflict_host is not None:
             return
         self.rounds += 1
         self.learner.swarm_size_estimate = len(self.book.peers) + 1
-        self.learner.solve()
         self.neighbourhood.events.extend(self._contributor.round_begins(self._rng))
+        self._part = 0
         self._asked = set()
         self._offer(now)
 
@@ -229,7 +232,7 @@ class Peer:
         link = self.view.random_neighbour(self._rng, exclude=frozenset(self._asked))
         if link is not None:
             self._asked.add(link.remote_id)
-            self.neighbourhood.send(link, self._exchanger.begin(link.remote_id, self._random_bytes(16), now, self._rng))
+            self.neighbourhood.send(link, self._exchanger.begin(link.remote_id, self._random_bytes(16), self._part, now, self._rng))
 
     def _report(self, outcome: Outcome, now: float) -> None:
         if outcome.applied:
@@ -241,6 +244,10 @@ class Peer:
             if link is not None:
                 link.exchanges += 1
             self.neighbourhood.events.append(ExchangeDone(outcome.peer_id, outcome.initiated, now - outcome.started_at))
+            if outcome.initiated and self._part + 1 < self._manifest.learning.n_parts:
+                self._part += 1
+                self._asked = set()
+                self._offer(now)
             return
         self.neighbourhood.events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))
         if outcome.initiated:

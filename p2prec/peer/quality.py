@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 
 from p2prec.metrics.ranking import RankingScores, ranking_scores
+from p2prec.model.schedule import rounds_between_contributions
+from p2prec.model.user import scores, solve_user
 from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray
 
@@ -36,10 +38,12 @@ class Quality:
 def measure(learner: Learner, test_items: IndexArray, alone: FloatArray) -> Quality:
     """Compare the swarm's model with the swarm's popularity and with a model trained alone.
 
+    The held-out items are of all times, not what came last, so all interactions count alike in asking for them.
     test_items: (k,) items held out from the learner, k >= 1. alone: (n_items,) scores by `alone_scores`.
     """
-    learner.solve()
-    swarm = ranking_scores(learner.scores(), test_items, learner.items)
+    factors = learner.state.item_factors
+    user = solve_user(learner.parameters, factors, learner.items, learner.values)
+    swarm = ranking_scores(scores(learner.parameters, factors, user), test_items, learner.items)
     popularity = ranking_scores(learner.state.evidence, test_items, learner.items)
     return _quality(swarm, popularity, ranking_scores(alone, test_items, learner.items), len(test_items))
 
@@ -54,10 +58,10 @@ def alone_scores(learner: Learner, item_keys: Sequence[str], seed: bytes) -> Flo
     alone.swarm_size_estimate = 1.0
     alone.set_interactions(learner.items, learner.values)
     rng = np.random.default_rng(0)  # decides only which items a long history samples
-    for _ in range(ALONE_ROUNDS):
-        alone.solve()
-        if alone.due_to_contribute:
+    for done in range(ALONE_ROUNDS):
+        if done % rounds_between_contributions(learner.parameters) == 0:
             alone.contribute(rng)
+            alone.state.probe[:] = 0  # alone, all is mixed at once
         alone.step()
     alone.solve()
     return alone.scores()

@@ -26,7 +26,7 @@ class LedgerEntry:
     noise_multiplier: float
     """Noise standard deviation over the clip norm; 0 when nothing was added."""
     releases: int
-    """Gaussian mechanisms in this contribution: 2 when implicit (item rows and gram), 1 when explicit."""
+    """Gaussian mechanisms in this contribution: item rows and gram."""
     epsilon_after: float
     """Total over this and all earlier contributions to this swarm; infinite without noise."""
     delta: float
@@ -57,10 +57,10 @@ class Budget:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Budget:
-        """The budget of a swarm. An implicit contribution is two Gaussian mechanisms: the item rows and the Gram matrix."""
+        """The budget of a swarm. A contribution is two Gaussian mechanisms: the item rows and the Gram matrix."""
         return cls(
             noise_multiplier=manifest.privacy.noise_multiplier,
-            releases_per_contribution=2 if manifest.learning.objective == "implicit" else 1,
+            releases_per_contribution=2,
             delta=manifest.privacy.delta,
             limit=manifest.privacy.epsilon_budget,
         )

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import msgspec
 import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.kernel_rounds import people_in_chunks
-from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, PrivacyParameters
-from p2prec.peer.quality import ALONE_ROUNDS
-from p2prec.types import IndexArray
+from p2prec.peer.learner import Learner
+from p2prec.peer.quality import alone_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +25,11 @@ class Alone:
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
         result = np.empty((train.n_people, train.n_items), np.float32)
-        privacy = msgspec.structs.replace(self.privacy, noise_multiplier=0.0)
         keys = train.histories.catalogue.keys
-        for rows, people in people_in_chunks(train.histories):
-            nobody: list[IndexArray] = [np.empty(0, np.int64)] * len(people.items)
-            loners = LabSwarm(self.learning, privacy, keys, self.seed, people, rng, views=nobody, swarm_size=1)
-            loners.run(ALONE_ROUNDS)
-            result[rows] = loners.scores()
-            on_round(rows.stop)
+        for person in range(train.n_people):
+            own = train.histories.of(person)
+            learner = Learner(self.learning, self.privacy, keys, self.seed)
+            learner.set_interactions(own.items, own.values, own.times)
+            result[person] = alone_scores(learner, keys, self.seed)
+            on_round(person + 1)
         return Fitted(result)

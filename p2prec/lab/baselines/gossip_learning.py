@@ -13,7 +13,7 @@ import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, FLOAT_BYTES, Fitted, Objective, OnRound, Training, silent
 from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, LocalModels, SgdSettings, local_pass, scores, start
-from p2prec.lab.swarm import disjoint_batches
+from p2prec.lab.schedule import disjoint_batches
 from p2prec.types import FloatArray, IndexArray
 
 

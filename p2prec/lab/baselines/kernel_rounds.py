@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from p2prec.data.histories import Histories
-from p2prec.lab.swarm import People
+from p2prec.lab.people import People
 from p2prec.manifest import LearningParameters
-from p2prec.model.user import scores, solve_user
+from p2prec.model.user import scores
 from p2prec.types import FloatArray
 
 PEOPLE_AT_ONCE = 64
@@ -21,17 +21,15 @@ def people_in_chunks(histories: Histories) -> Iterator[tuple[slice, People]]:
     for start in range(0, len(histories), PEOPLE_AT_ONCE):
         chunk = range(start, min(start + PEOPLE_AT_ONCE, len(histories)))
         pairs = [histories.of(person) for person in chunk]
-        yield slice(chunk.start, chunk.stop), People.of([(one.items, one.values) for one in pairs])
-
-
-def solved(parameters: LearningParameters, item_factors: FloatArray, people: People) -> FloatArray:
-    """(n, d) or (n, d + 1) user factors. item_factors: (n or 1, n_items, c)."""
-    return solve_user(parameters, item_factors, people.items, people.values, people.weights)
+        yield (
+            slice(chunk.start, chunk.stop),
+            People.of([(one.items, one.values) for one in pairs], [one.times for one in pairs]),
+        )
 
 
 def scores_by_one_copy(parameters: LearningParameters, item_factors: FloatArray, histories: Histories) -> FloatArray:
     """(n_people, n_items): everybody scored with the same item factors (n_items, c)."""
     result = np.empty((len(histories), len(item_factors)), np.float32)
     for rows, people in people_in_chunks(histories):
-        result[rows] = scores(parameters, item_factors[None], solved(parameters, item_factors[None], people))
+        result[rows] = scores(parameters, item_factors[None], people.solved(parameters, item_factors[None]))
     return result
