@@ -25,11 +25,11 @@ from p2prec.identity import Identity
 from p2prec.manifest import Manifest
 from p2prec.transport.base import Connection
 from p2prec.transport.certificates import authority_key, peer_certificate
+from p2prec.transport.libp2p.session import PROTOCOL
 from p2prec.transport.libp2p.thread import TrioThread
 from p2prec.transport.libp2p.transport import Libp2pTransport
 
 HOST = "127.0.0.1"
-PROTOCOL: Any = "/p2prec/exchange/1"
 DEADLINE_S = 30.0
 SIZES = (0, 1, 1000, 300_000)
 

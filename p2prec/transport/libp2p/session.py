@@ -69,7 +69,6 @@ class Session:
 
     def __init__(self, sock: socket.socket, credentials: Credentials, *, outbound: bool) -> None:
         """sock: connected and non-blocking; owned by this object from here on."""
-        self.bytes_in = self.bytes_out = 0
         self._socket = sock
         self._credentials = credentials
         self._outbound = outbound
