@@ -15,6 +15,7 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import TrainingPairs
 from p2prec.errors import UsageError
 from p2prec.manifest import Manifest
+from p2prec.model.recency import recency_ranks, recent_weights
 from p2prec.model.state import ModelState
 from p2prec.model.topk import scores, similar_items, top_k
 from p2prec.model.user import explain, solve_user
@@ -147,7 +148,13 @@ def _check_n(n: int) -> None:
 
 
 def _user_factor(view: LocalView) -> FloatArray:
-    return solve_user(view.manifest.learning, view.state.item_factors, view.pairs.items, view.pairs.values)
+    pairs = view.pairs
+    return solve_user(view.manifest.learning, view.state.item_factors, pairs.items, pairs.values, _weights(view))
+
+
+def _weights(view: LocalView) -> FloatArray:
+    """What each of the user's interactions counts: the latest most."""
+    return recent_weights(view.manifest.learning, recency_ranks(view.pairs.times), np.ones_like(view.pairs.values))
 
 
 def _personal(view: LocalView, n: int, user_factor: FloatArray) -> list[Recommendation]:
@@ -175,8 +182,9 @@ def _explained(view: LocalView, index: int, recommendation: Recommendation) -> R
 
     With ratings, an item that the user rated below their own mean is never named as liked, however much it adds.
     """
+    pairs = view.pairs
     contributions = explain(
-        view.manifest.learning, view.state.item_factors, view.pairs.items, view.pairs.values, index
+        view.manifest.learning, view.state.item_factors, pairs.items, pairs.values, index, _weights(view)
     ).contributions
     if view.manifest.learning.objective == "explicit":
         contributions = np.where(view.pairs.values >= view.pairs.values.mean(), contributions, 0.0)
