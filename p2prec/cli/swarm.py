@@ -365,11 +365,10 @@ def _check_message_size(learning: LearningParameters, n_items: int) -> None:
 
 def _fits(learning: LearningParameters, n_items: int) -> bool:
     from p2prec.errors import UsageError
-    from p2prec.model.quantize import table_shapes
     from p2prec.wire.codec import Codec
 
     try:
-        Codec(table_shapes(learning, n_items))
+        Codec(learning, n_items)
     except UsageError:
         return False
     return True

@@ -30,7 +30,6 @@ from p2prec.discovery.base import Announcement, Discovery, Sighting, Trouble
 from p2prec.errors import StoreError, UsageError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
-from p2prec.model.quantize import table_shapes
 from p2prec.peer.events import BudgetSpent, Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
@@ -42,6 +41,7 @@ from p2prec.transport.base import Transport
 from p2prec.transport.choice import make_transport
 from p2prec.transport.tcp import InboundRefusal
 from p2prec.types import FloatArray, PeerId
+from p2prec.wire.codec import Codec
 from p2prec.wire.endpoint import Endpoint
 
 QUALITY_META = "quality"
@@ -135,8 +135,8 @@ class Daemon:
             now=asyncio.get_running_loop().time(),
             agent=f"p2prec/{p2prec.__version__}",
         )
-        shapes = table_shapes(self.manifest.learning, len(self.catalogue.keys))
-        endpoint = Endpoint(peer, self.identity, self.manifest.swarm_id, shapes, os.urandom)
+        codec = Codec(self.manifest.learning, len(self.catalogue.keys))
+        endpoint = Endpoint(peer, self.identity, self.manifest.swarm_id, codec, os.urandom)
         self.pump = Pump(endpoint, transport, settings, self._handle_event)
         self.peer = peer
 
@@ -299,7 +299,7 @@ class Daemon:
 
     def _load_interactions(self) -> None:
         training = self.history.training
-        self.learner.set_interactions(training.items, training.values)
+        self.learner.set_interactions(training.items, training.values, training.times)
         self._alone = None
         if not self.history.test_items.size:
             self.quality = None  # it was measured on what has been forgotten since

@@ -12,12 +12,12 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StoreError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
-from p2prec.model.quantize import table_shapes
 from p2prec.peer.events import Dial, Disconnect, Event
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
 from p2prec.sim.network import Clock, Network
-from p2prec.types import FloatArray, IndexArray, PeerId
+from p2prec.types import DoubleArray, FloatArray, IndexArray, PeerId
+from p2prec.wire.codec import Codec
 from p2prec.wire.endpoint import Endpoint, SendFrame
 
 PORT = 4001
@@ -71,8 +71,8 @@ class SimulatedPeer:
             now=world.clock.now,
         )
         peer.listen_port = PORT
-        shapes = table_shapes(manifest.learning, len(world.catalogue.keys))
-        self.endpoint = Endpoint(peer, identity, manifest.swarm_id, shapes, rng.bytes)
+        codec = Codec(manifest.learning, len(world.catalogue.keys))
+        self.endpoint = Endpoint(peer, identity, manifest.swarm_id, codec, rng.bytes)
         world.network.attach(name, self)
         self._arm(world.clock.now)
 
@@ -146,6 +146,7 @@ class World:
         name: str,
         items: IndexArray | None = None,
         values: FloatArray | None = None,
+        times: DoubleArray | None = None,
         *,
         identity_of: str | None = None,
     ) -> SimulatedPeer:
@@ -153,7 +154,7 @@ class World:
         key = hashlib.sha256(f"{self.seed}/{identity_of or name}".encode()).digest()
         peer = SimulatedPeer(self, name, key, self.settings)
         if items is not None and values is not None:
-            peer.learner.set_interactions(items, values)
+            peer.learner.set_interactions(items, values, times)
         for other in list(self.peers.values()):
             other.sighted(peer)
             peer.sighted(other)

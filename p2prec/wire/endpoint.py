@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
-from p2prec.model.quantize import TableShapes
 from p2prec.peer.events import Action, Dial, Disconnect, Event, Send
 from p2prec.peer.peer import Peer
 from p2prec.types import PeerId, SwarmId
+from p2prec.wire.codec import Codec
 from p2prec.wire.session import Session
 
 
@@ -35,13 +35,13 @@ class Endpoint:
         peer: Peer,
         identity: Identity,
         swarm_id: SwarmId,
-        shapes: TableShapes,
+        codec: Codec,
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self.peer = peer
         self._identity = identity
         self._swarm_id = swarm_id
-        self._shapes = shapes
+        self._codec = codec
         self._random_bytes = random_bytes
         self._sessions: dict[int, Session] = {}
         self._pending: deque[Action] = deque()
@@ -54,7 +54,7 @@ class Endpoint:
             self._identity,
             self._swarm_id,
             remote_id,
-            self._shapes,
+            self._codec,
             session_nonce=nonce,
             instance=self.peer.instance,
         )

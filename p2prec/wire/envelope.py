@@ -1,4 +1,4 @@
-"""The envelope of every message, and what its signature covers (protocols/wire-v1.md, "Envelope" and "Signature")."""
+"""The envelope of every message, and what its signature covers (protocols/wire-v2.md, "Envelope" and "Signature")."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import msgpack
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import SIGNATURE_BYTES
 from p2prec.peer.messages import Refusal
-from p2prec.wire.codec import MessageType, unpack_array
+from p2prec.wire.codec import MessageType
+from p2prec.wire.fields import malformed, unpack_array
 from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 
-SIGNATURE_DOMAIN = b"p2prec/1 message"
-SESSION_DOMAIN = b"p2prec/1 session"
+SIGNATURE_DOMAIN = b"p2prec/2 message"
+SESSION_DOMAIN = b"p2prec/2 session"
 NO_SESSION = bytes(32)
 """Stands for the session id in the signature of HELLO, which is sent before both nonces are known."""
 
@@ -53,12 +54,12 @@ def unpack(frame: bytes) -> Envelope:
         detail = f"the sender speaks version {version!r:.20}, this peer version {PROTOCOL_VERSION}"
         raise RemoteMisbehaviour(Refusal.MALFORMED, detail, fatal=True)
     if len(fields) != _N_FIELDS:
-        raise _malformed(f"an envelope of {len(fields)} fields instead of {_N_FIELDS}")
+        raise malformed(f"an envelope of {len(fields)} fields instead of {_N_FIELDS}")
     kind, sequence, payload, signature = fields[1:]
     if type(sequence) is not int or not 0 <= sequence <= _MAX_SEQUENCE:  # a bool is an int to isinstance
-        raise _malformed("the sequence number is not an unsigned integer")
+        raise malformed("the sequence number is not an unsigned integer")
     if not isinstance(payload, bytes) or not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
-        raise _malformed("no payload or no signature")
+        raise malformed("no payload or no signature")
     return Envelope(_message_type(kind), sequence, payload, signature)
 
 
@@ -93,8 +94,4 @@ def _message_type(kind: object) -> MessageType:
     if type(kind) is int:
         with contextlib.suppress(ValueError):
             return MessageType(kind)
-    raise _malformed("unknown message type")
-
-
-def _malformed(detail: str) -> RemoteMisbehaviour:
-    return RemoteMisbehaviour(Refusal.MALFORMED, detail)
+    raise malformed("unknown message type")

@@ -1,8 +1,8 @@
-"""Bounds of protocol version 1 (protocols/wire-v1.md, "Limits"). Nothing beyond them is sent or accepted."""
+"""Bounds of protocol version 2 (protocols/wire-v2.md, "Limits"). Nothing beyond them is sent or accepted."""
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MAX_FRAME_BYTES = 1 << 20
 """The largest frame; checked on its length prefix, before anything is allocated."""

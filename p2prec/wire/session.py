@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity, Verifier
-from p2prec.model.quantize import TableShapes
 from p2prec.peer.messages import Hello, Message, Refusal
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec, MessageType
@@ -27,7 +26,7 @@ class Session:
         identity: Identity,
         swarm_id: SwarmId,
         remote_id: PeerId,
-        shapes: TableShapes,
+        codec: Codec,
         *,
         session_nonce: bytes,
         instance: bytes,
@@ -36,13 +35,11 @@ class Session:
         remote_id: the other end, as the transport's handshake has proven it.
         session_nonce: 16 random bytes, fresh for this connection: what makes a recording of it worthless later.
         instance: 16 random bytes, drawn once at each start of the daemon.
-
-        Raises UsageError when the tables of this swarm do not fit into a frame.
         """
         self._identity = identity
         self._swarm_id = swarm_id
         self._remote = Verifier(remote_id)
-        self._codec = Codec(shapes)
+        self._codec = codec
         self._nonce = session_nonce
         self._instance = instance
         self._session: bytes | None = None

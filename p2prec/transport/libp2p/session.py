@@ -40,7 +40,7 @@ from p2prec.types import PeerId
 T = TypeVar("T")
 
 PROTOCOL = TProtocol(f"/p2prec/exchange/{ALPN.removeprefix('p2prec/')}")
-"""Of the one stream of a connection: `/p2prec/exchange/1`, the version being the wire protocol's, as in TLS's ALPN."""
+"""Of the one stream of a connection: `/p2prec/exchange/2`, the version being the wire protocol's, as in TLS's ALPN."""
 MAX_CERTIFICATE_BYTES = 4096
 """Ours take 400."""
 MAX_STREAMS_TRIED = 8
