@@ -1,6 +1,6 @@
 """What `--metrics` costs a device: two daemons of one swarm with MovieLens-1M's catalogue, one of them scraped.
 
-    python tests/benchmarks/metrics_cost.py [--data FOLDER] [--rounds N]
+    python tests/benchmarks/metrics_cost.py [--data FOLDER] [--rounds N] [--items N]
 
 Both do the same rounds at the same time; the difference is the cost (docs/decisions/0006-prometheus-client.md).
 """
@@ -8,6 +8,7 @@ Both do the same rounds at the same time; the difference is the cost (docs/decis
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import tempfile
 import time
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from daemons import Running, make_device, running
 from figures import Figure, machine, show
-from films import load_films
+from films import Films, load_films
+
+from p2prec.data.catalogue import Catalogue
 
 SCRAPE_EVERY_S = 1.0
 """Ten times as often as deploy/observability/prometheus.yml."""
@@ -26,7 +29,7 @@ SETTLE_DEADLINE_S = 120.0
 
 def main() -> None:
     options = _options()
-    films = load_films(options.data)
+    films = fewer(load_films(options.data), options.items)
     manifest = films.manifest()
     print(f"{films.source}: {len(films.catalogue):,} items; " + ", ".join(f"{k} {v}" for k, v in machine().items()))
     with tempfile.TemporaryDirectory(prefix="p2prec-bench-") as name, ExitStack() as swarm:
@@ -35,6 +38,15 @@ def main() -> None:
         plain = swarm.enter_context(running(plain_device))
         watched = swarm.enter_context(running(watched_device, "--peer", plain.address, "--metrics", "0"))
         show("Metrics off and on", measure(plain, watched, options.rounds))
+
+
+def fewer(films: Films, n_items: int | None) -> Films:
+    """The same with the first `n_items` of the catalogue only."""
+    if n_items is None:
+        return films
+    catalogue = Catalogue(films.catalogue.keys[:n_items], films.catalogue.titles[:n_items])
+    kept = (tuple(one for one in history if one.item in catalogue) for history in films.people)
+    return dataclasses.replace(films, catalogue=catalogue, people=tuple(kept))
 
 
 def measure(plain: Running, watched: Running, n_rounds: int) -> list[Figure]:
@@ -80,6 +92,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="holds ml-1m/ratings.csv.gz and items.csv.gz")
     parser.add_argument("--rounds", type=int, default=6, help="rounds to measure, 10 s each (default 6)")
+    parser.add_argument("--items", type=int, help="keep only so many items of the catalogue (default: all)")
     return parser.parse_args()
 
 
