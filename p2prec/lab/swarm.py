@@ -16,7 +16,7 @@ import numpy as np
 from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent_batches
 from p2prec.manifest import LearningParameters, PrivacyParameters
-from p2prec.model.quantize import difference, move, table_shapes
+from p2prec.model.quantize import Transmitted, between, move, other_share, table_shapes, transmit
 from p2prec.model.state import initial_state
 from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray
@@ -112,19 +112,22 @@ class LabSwarm:
         one, other = self.learners[meeting.initiator], self.learners[meeting.responder]
         if meeting.begins:
             self._begin_round(meeting.initiator)
-        sent = one.outgoing(meeting.part, self._rngs[meeting.initiator])
+        sent = self._transmit(meeting.initiator, meeting.part)
         if meeting.fate is Fate.OFFER_LOST:
             return
-        received = other.outgoing(meeting.part, self._rngs[meeting.responder])
+        received = self._transmit(meeting.responder, meeting.part)
         if meeting.fate is Fate.ANSWER_LOST:
             return
-        by, age, other_age = difference(self.parameters, self._n_items, sent, received), one.age, other.age
-        move(one.state, by, other_age)
-        move(other.state, by, age, -1)
+        by, share = between(sent, received), other_share(one.age, other.age)
+        move(self.parameters, one.state, by, share, 0.5)
+        move(self.parameters, other.state, by, share - 1.0, -0.5)
         for learner in (one, other):
             learner.exchanged()
         self._mixed[meeting.initiator] = True
         self._mixed[meeting.responder] = self._rounds[meeting.responder] > 0
+
+    def _transmit(self, peer: int, part: int) -> Transmitted:
+        return transmit(self.parameters, self.learners[peer].state, part, self._rngs[peer])
 
     def _begin_round(self, peer: int) -> None:
         """As `Peer` begins one: step on what was mixed, then contribute when due."""

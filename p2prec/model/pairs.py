@@ -30,6 +30,8 @@ MAX_SELECTED = 400
 _SELECTED_FACTOR = 6.0
 _MAX_SHARE = 0.9
 _LEAST_ACTIVITY = 0.1
+VOID_ABOVE = 1.5
+"""A sum with so many times the planned noise is void: masks have not cancelled. It is mixed again (protocols/privacy-v1.md)."""
 _SQRT2 = np.float32(math.sqrt(2.0))
 
 
@@ -131,6 +133,22 @@ def unpack(packed: FloatArray, selected: int) -> DoubleArray:
     return matrix + np.triu(matrix, 1).T
 
 
+def popularity_noise(mean_vote: FloatArray) -> float:
+    """How much noise there must be in a mean vote, as a standard deviation: no true vote is negative, so what is below 0 is
+    noise. Too small by as much as items are popular (about a third of it too small for films), never much too large.
+    """
+    below = np.minimum(mean_vote, 0).astype(np.float64)
+    return math.sqrt(2 * float(np.mean(below**2)))
+
+
+def pair_noise(mean_pairs: FloatArray, selected: int) -> float:
+    """How much noise there must be in a packed mean, as a standard deviation of one value: the true matrix has no negative
+    eigenvalue.
+    """
+    lowest = float(np.linalg.eigvalsh(unpack(mean_pairs, selected))[0])
+    return max(0.0, -lowest) / 2 * math.sqrt(2 / selected)
+
+
 def fit(
     popularity: FloatArray, selected: IndexArray, expected: FloatArray, mean_pairs: FloatArray, std: float
 ) -> PairModel:
@@ -141,8 +159,7 @@ def fit(
     """
     eigenvalues, vectors = np.linalg.eigh(unpack(mean_pairs, len(selected)))
     order = np.argsort(-eigenvalues)
-    # Half of the radius of the semicircle. A true matrix has no negative eigenvalue, so these show how much noise there is:
-    # more than was planned where masks of lost peers did not cancel.
+    # Half of the radius of the semicircle; more than was planned where something did not cancel (`pair_noise`).
     noise = max(std * math.sqrt(len(selected) / 2), -float(eigenvalues.min()) / 2)
     kept = order[eigenvalues[order] > max(2 * noise, 1e-9)]
     observed = eigenvalues[kept]

@@ -6,18 +6,19 @@ Every function works on one peer or on many at once: `...` stands for the leadin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
 from p2prec.manifest import LearningParameters
 from p2prec.model.state import PROBE_WIDTH, ModelState, n_columns
-from p2prec.types import DoubleArray, FloatArray, Int8Array, ScaleCodes
+from p2prec.types import DoubleArray, FloatArray, Int8Array, Int32Array, ScaleCodes
 
-EVIDENCE_BLOCK = 16
-"""Evidence is a vector: it travels in rows of this many items, so that a scale costs half a bit an item."""
+BLOCK = 16
+"""Evidence and the small tables travel as vectors in rows of so many values, so that a scale costs half a bit a value."""
 
 MAX_MAGNITUDE = 1000.0
 """No table entry may exceed this. Honest values stay below 30; anything larger is a fault or an attack."""
@@ -30,29 +31,38 @@ FINE_LEVELS = 127
 
 ZERO_CODE = 0
 """The scale code of a row of zeros."""
-_ONE_CODE = 196
-"""The scale code of 1. Codes go up in eighths of an octave, so the range is 2^-24.4 to 2^7.4."""
-_MANTISSAS = np.array(
-    [1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081], np.float32
-)
-"""2^(k/8), cut to float32: part of the protocol, so that every implementation multiplies by the same numbers."""
+_SCALE_STEP = 9 / 8
+"""The largest factor between one scale and the next."""
+MAX_CODE = 255
+_FIRST_EXPONENT = -24
+"""Of the scales with codes 0 to 7. A code is a small float, 5 bits of exponent and 3 of mantissa: steps of an eighth."""
+_BITS = 20
+"""Mantissa bits of a float32 below those that a code has."""
+_BITS_OF_CODE_0 = (127 + _FIRST_EXPONENT) << 3
 
 
 def _scales() -> FloatArray:
-    code = np.arange(256) - _ONE_CODE
-    scales = np.ldexp(_MANTISSAS[code % 8], code // 8).astype(np.float32)
+    code = np.arange(MAX_CODE + 1)
+    scales = np.ldexp(1 + (code % 8) / 8, _FIRST_EXPONENT + code // 8).astype(np.float32)
     scales[ZERO_CODE] = 0.0
     return scales
 
 
 SCALES: FloatArray = _scales()
-"""(256,) float32: what each scale code stands for."""
+"""(256,) float32: what each scale code stands for, `(1 + code % 8 / 8) * 2^(code // 8 - 24)`, and 0 for code 0."""
+
+_DITHER_PERIOD = 1 << 16
+_DITHER: FloatArray = np.tile(
+    (np.random.default_rng(0).permutation(_DITHER_PERIOD).astype(np.float32) + np.float32(0.5)) / _DITHER_PERIOD, 2
+).astype(np.float32)
+"""Every 65,536th part of 1 once, in a random order, twice over: read from a random place on, it is a uniform variable for each
+entry, for the price of one draw. It decides nothing that anybody may not know: rounding hides nothing."""
 
 
-class RandomBytes(Protocol):
+class Dice(Protocol):
     """What rounding needs of a generator (`numpy.random.Generator` is one)."""
 
-    def bytes(self, length: int, /) -> bytes: ...
+    def integers(self, high: int, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +86,11 @@ class QuantizedTables:
     gradient: QuantizedTable
     """S: (n_rows, n_columns)."""
     evidence: QuantizedTable
-    """W: blocked into rows of EVIDENCE_BLOCK, zero padded: (ceil(n_rows / EVIDENCE_BLOCK), EVIDENCE_BLOCK)."""
+    """W: blocked into rows of BLOCK, zero padded: (ceil(n_rows / BLOCK), BLOCK)."""
     gram: QuantizedTable
-    """G: (n_columns, n_columns); (0, 0) in other parts than 0."""
+    """G, row by row, blocked likewise: (ceil(n_columns^2 / BLOCK), BLOCK); (0, BLOCK) in other parts than 0."""
     probe: QuantizedTable
-    """(1, PROBE_WIDTH); (0, 0) in other parts than 0."""
+    """(PROBE_WIDTH / BLOCK, BLOCK); (0, BLOCK) in other parts than 0."""
 
     def __iter__(self) -> Iterator[QuantizedTable]:
         """The tables in the order in which they are transmitted."""
@@ -128,18 +138,19 @@ def part_rows(n_items: int, n_parts: int, part: int) -> slice:
     return slice(min(part * size, n_items), min((part + 1) * size, n_items))
 
 
+@lru_cache(maxsize=256)
 def table_shapes(parameters: LearningParameters, n_items: int, part: int = 0) -> TableShapes:
     """The shapes that every message about this part has; anything else is malformed."""
     rows = part_rows(n_items, parameters.n_parts, part)
     n_rows, columns = rows.stop - rows.start, n_columns(parameters)
     coarse = coarse_levels(parameters)
-    small = part == 0
+    gram, probe = (math.ceil(columns**2 / BLOCK), PROBE_WIDTH // BLOCK) if part == 0 else (0, 0)
     return TableShapes(
         item_factors=TableShape(n_rows, columns, coarse),
         gradient=TableShape(n_rows, columns, coarse),
-        evidence=TableShape(math.ceil(n_rows / EVIDENCE_BLOCK), EVIDENCE_BLOCK, FINE_LEVELS),
-        gram=TableShape(*((columns, columns) if small else (0, 0)), FINE_LEVELS),
-        probe=TableShape(*((1, PROBE_WIDTH) if small else (0, 0)), FINE_LEVELS),
+        evidence=TableShape(math.ceil(n_rows / BLOCK), BLOCK, FINE_LEVELS),
+        gram=TableShape(gram, BLOCK, FINE_LEVELS),
+        probe=TableShape(probe, BLOCK, FINE_LEVELS),
     )
 
 
@@ -158,48 +169,57 @@ def within_bounds(table: QuantizedTable, shape: TableShape) -> bool:
         return True
     if int(values.min()) < -shape.levels or int(values.max()) > shape.levels:
         return False
-    return float(SCALES[int(table.codes.max())]) * shape.levels <= MAX_MAGNITUDE * float(_MANTISSAS[1])
+    return float(SCALES[int(table.codes.max())]) * shape.levels <= MAX_MAGNITUDE * _SCALE_STEP
 
 
-def quantize(table: FloatArray, rng: RandomBytes, levels: int = FINE_LEVELS) -> QuantizedTable:
+def quantize(table: FloatArray, rng: Dice, levels: int = FINE_LEVELS) -> QuantizedTable:
     """Round each row to `2 levels + 1` levels, up or down at random so that the mean of the result is the value itself.
 
     table: (..., n_rows, n_columns) float32; entries beyond +-MAX_MAGNITUDE are cut, NaN becomes 0 (a peer whose
-    numbers broke must not break others). The error of a value is below one level, `SCALES[codes[i]]`, which is less
-    than 1.1 max|row i| / levels. The dither has 8 bits, so a mean may be off by 1/512 of a level; sums over both sides of
-    an exchange are not, since both move by what was transmitted.
+    numbers broke must not break others). The error of a value is below one level, `SCALES[codes[i]]`, which is at most
+    9/8 max|row i| / levels.
     """
+    rounded, codes = _rounded(table, rng, levels)
+    return QuantizedTable(codes, rounded.astype(np.int8))
+
+
+def _rounded(table: FloatArray, rng: Dice, levels: int) -> tuple[FloatArray, ScaleCodes]:
+    """The values as whole numbers (float32), and the scale codes of their rows."""
     if table.size == 0:
-        return QuantizedTable(np.zeros(table.shape[:-1], np.uint8), np.zeros(table.shape, np.int8))
+        return np.zeros(table.shape, np.float32), np.zeros(table.shape[:-1], np.uint8)
     magnitude = np.maximum(table.max(axis=-1), -table.min(axis=-1))
-    if not np.all(magnitude <= MAX_MAGNITUDE):
+    if not magnitude.max() <= MAX_MAGNITUDE:
         table = np.clip(np.nan_to_num(table, nan=0.0), -MAX_MAGNITUDE, MAX_MAGNITUDE)
         magnitude = np.abs(table).max(axis=-1)
     codes = _codes(magnitude, levels)
-    scaled = table * _INVERSES[codes][..., None]
-    scaled += _dither(table, rng)
-    np.floor(scaled, out=scaled)
-    return QuantizedTable(codes, scaled.astype(np.int8))
+    rounded = table * (np.float32(1) / _scale(codes))[..., None]
+    rounded += _dither(table, rng)
+    np.floor(rounded, out=rounded)
+    # A row of zeros stays one, whatever its scale: the dither is below 1.
+    return rounded, np.where(magnitude > 0, codes, np.int32(ZERO_CODE)).astype(np.uint8)
 
 
-def _codes(magnitude: FloatArray, levels: int) -> ScaleCodes:
-    """(..., n_rows) the smallest codes whose scales take `levels` to the magnitude."""
-    with np.errstate(divide="ignore"):
-        octaves = np.log2(magnitude * np.float32(1.000001 / levels))
-    codes = np.ceil(np.float32(8) * octaves) + np.float32(_ONE_CODE)
-    return np.where(magnitude > 0, np.clip(codes, 1, 255), np.float32(ZERO_CODE)).astype(np.uint8)
+def _codes(magnitude: FloatArray, levels: int) -> Int32Array:
+    """(..., n_rows) the smallest codes whose scales take `levels` to the magnitude; 1 at least."""
+    smallest = magnitude * np.float32(1.000001 / levels)
+    codes = (smallest.view(np.int32) + ((1 << _BITS) - 1)) >> _BITS
+    codes -= _BITS_OF_CODE_0
+    return np.minimum(np.maximum(codes, 1), MAX_CODE)
 
 
-def _dither(table: FloatArray, rng: RandomBytes) -> FloatArray:
+def _scale(codes: Int32Array) -> FloatArray:
+    """SCALES of codes from 1 on, without a look at the table."""
+    return ((codes + _BITS_OF_CODE_0) << _BITS).view(np.float32)
+
+
+def _dither(table: FloatArray, rng: Dice) -> FloatArray:
     """Uniform on (0, 1), in the table's shape and memory order (factors first: `p2prec.model.state`)."""
     *leading, n_rows, columns = table.shape
-    drawn = np.frombuffer(rng.bytes(table.size), np.uint8).reshape(*leading, columns, n_rows)
-    dither = np.multiply(np.swapaxes(drawn, -1, -2), np.float32(1 / 256), dtype=np.float32)
-    dither += np.float32(1 / 512)
-    return dither
-
-
-_INVERSES: FloatArray = np.divide(1, SCALES, out=np.zeros_like(SCALES), where=SCALES > 0)
+    start = int(rng.integers(_DITHER_PERIOD))
+    drawn = _DITHER[start : start + table.size]
+    if len(drawn) < table.size:
+        drawn = np.resize(drawn[:_DITHER_PERIOD], table.size)
+    return np.swapaxes(drawn.reshape(*leading, columns, n_rows), -1, -2)
 
 
 def dequantize(table: QuantizedTable) -> FloatArray:
@@ -209,73 +229,127 @@ def dequantize(table: QuantizedTable) -> FloatArray:
     return values
 
 
-def quantize_state(parameters: LearningParameters, state: ModelState, part: int, rng: RandomBytes) -> QuantizedTables:
-    """What a peer transmits of its state. Rounding is drawn afresh on every call."""
-    rows = part_rows(state.item_factors.shape[-2], parameters.n_parts, part)
-    levels = coarse_levels(parameters)
-    small = slice(None) if part == 0 else slice(0)
-    return QuantizedTables(
-        part=part,
-        item_factors=quantize(state.item_factors[..., rows, :], rng, levels),
-        gradient=quantize(state.gradient[..., rows, :], rng, levels),
-        evidence=quantize(_blocked(state.evidence[..., rows]), rng),
-        gram=quantize(state.gram[..., small, small], rng),
-        probe=quantize(state.probe[..., None, :][..., small, small], rng),
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Difference:
-    """What the second of two transmitted states has more than the first, as values, over the rows of one part."""
+class Transmitted:
+    """The values that a peer's tables had when they were transmitted: what both sides of an exchange compute with."""
 
-    rows: slice
+    part: int
     item_factors: FloatArray
+    """(..., n_rows, n_columns) float32, the rows of the part; so are gradient (same shape) and evidence (..., n_rows)."""
     gradient: FloatArray
     evidence: FloatArray
     gram: FloatArray
+    """(..., n_columns, n_columns); (..., 0, 0) in other parts than 0."""
     probe: FloatArray
+    """(..., PROBE_WIDTH); (..., 0) in other parts than 0."""
 
 
-def difference(
-    parameters: LearningParameters, n_items: int, first: QuantizedTables, second: QuantizedTables
-) -> Difference:
-    """`second - first`, both of the same part."""
-    rows = part_rows(n_items, parameters.n_parts, first.part)
-    Q, S, W, G, Z = (dequantize(b) - dequantize(a) for a, b in zip(first, second, strict=True))
-    evidence = W.reshape(*W.shape[:-2], -1)[..., : rows.stop - rows.start]
-    return Difference(rows, Q, S, evidence, G, Z.reshape(*Z.shape[:-2], -1))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rounded:
+    """A state's tables as whole numbers (float32) with the codes of their rows; the small tables in one, by _small_rows."""
+
+    item_factors: tuple[FloatArray, ScaleCodes]
+    gradient: tuple[FloatArray, ScaleCodes]
+    small: tuple[FloatArray, ScaleCodes]
 
 
-def move(state: ModelState, by: Difference, other_age: float | DoubleArray, direction: int = 1) -> None:
-    """Move `state` by its side of an exchange, in place; the other side does the same in the other direction.
+def _round_state(parameters: LearningParameters, state: ModelState, part: int, rng: Dice) -> _Rounded:
+    rows = part_rows(state.item_factors.shape[-2], parameters.n_parts, part)
+    levels = coarse_levels(parameters)
+    vectors = [state.evidence[..., rows]]
+    if part == 0:
+        vectors += [state.gram.reshape(*state.gram.shape[:-2], -1), state.probe]
+    return _Rounded(
+        item_factors=_rounded(state.item_factors[..., rows, :], rng, levels),
+        gradient=_rounded(state.gradient[..., rows, :], rng, levels),
+        small=_rounded(_blocked(vectors), rng, FINE_LEVELS),
+    )
 
-    S, W, G and the probe move by half of the difference of the two *transmitted* tables, so what one side gains the other
-    loses, and the swarm's sums stay as they are whatever the rounding did. Q moves by the other's share of the two ages: a
-    newcomer takes over what an old peer has learned, and an old peer hardly notices the newcomer.
 
-    other_age: rounds behind the other side's model, >= 0; leading peer axes of `state` need an array of that shape.
-    direction: 1 where `by` is the other's state minus the own one, -1 where it is the reverse. The increments commute with every
-    other change of the state: a late exchange is as good as a punctual one.
-    """
-    rows, half = by.rows, np.float32(0.5 * direction)
-    share = (other_share(state.age, other_age) * direction).astype(np.float32)[..., None, None]
-    state.item_factors[..., rows, :] += share * by.item_factors
-    state.gradient[..., rows, :] += half * by.gradient
-    state.evidence[..., rows] += half * by.evidence
-    if by.gram.size:
-        state.gram += half * by.gram
-        state.probe += half * by.probe
+def quantize_state(parameters: LearningParameters, state: ModelState, part: int, rng: Dice) -> QuantizedTables:
+    """What a peer transmits of its state. Rounding is drawn afresh on every call."""
+    rounded = _round_state(parameters, state, part, rng)
+    values, codes = rounded.small
+    shapes = table_shapes(parameters, state.item_factors.shape[-2], part)
+    sections = _small_rows(shapes)
+    small = [QuantizedTable(codes[..., rows], values[..., rows, :].astype(np.int8)) for rows in sections]
+    large = [
+        QuantizedTable(codes, values.astype(np.int8)) for values, codes in (rounded.item_factors, rounded.gradient)
+    ]
+    return QuantizedTables(part, *large, *small)
+
+
+def transmit(parameters: LearningParameters, state: ModelState, part: int, rng: Dice) -> Transmitted:
+    """`values_of(quantize_state(...))` to the bit, without the detour over bytes (the lab)."""
+    rounded = _round_state(parameters, state, part, rng)
+    scaled = []
+    for values, codes in (rounded.item_factors, rounded.gradient, rounded.small):
+        values *= SCALES[codes][..., None]
+        scaled.append(values)
+    shapes = table_shapes(parameters, state.item_factors.shape[-2], part)
+    small = [scaled[2][..., rows, :] for rows in _small_rows(shapes)]
+    return _transmitted(shapes, part, *scaled[:2], *small)
+
+
+def values_of(parameters: LearningParameters, n_items: int, tables: QuantizedTables) -> Transmitted:
+    """What transmitted tables stand for."""
+    shapes = table_shapes(parameters, n_items, tables.part)
+    return _transmitted(shapes, tables.part, *(dequantize(table) for table in tables))
+
+
+def _transmitted(
+    shapes: TableShapes, part: int, Q: FloatArray, S: FloatArray, W: FloatArray, G: FloatArray, Z: FloatArray
+) -> Transmitted:
+    """Out of their blocks."""
+    columns = shapes.item_factors.columns if part == 0 else 0
+    leading = W.shape[:-2]
+    return Transmitted(
+        part=part,
+        item_factors=Q,
+        gradient=S,
+        evidence=W.reshape(*leading, -1)[..., : shapes.item_factors.rows],
+        gram=G.reshape(*leading, -1)[..., : columns * columns].reshape(*leading, columns, columns),
+        probe=Z.reshape(*leading, -1),
+    )
 
 
 def apply_exchange(
-    parameters: LearningParameters,
-    state: ModelState,
-    sent: QuantizedTables,
-    received: QuantizedTables,
-    other_age: float | DoubleArray,
+    parameters: LearningParameters, state: ModelState, sent: Transmitted, received: Transmitted, share: float | DoubleArray
 ) -> None:
-    """One side of an exchange (`move`), from what went over the wire."""
-    move(state, difference(parameters, state.item_factors.shape[-2], sent, received), other_age)
+    """Move `state` by its side of an exchange, in place; the other side does the same with sent and received swapped.
+
+    S, W, G and the probe move by half of the difference of the two *transmitted* tables, so what one side gains the other
+    loses, and the swarm's sums stay as they are whatever the rounding did. Q moves by `share` of it (`other_share`): a
+    newcomer takes over what an old peer has learned, and an old peer hardly notices the newcomer. The increments commute with
+    every other change of the state: a late exchange is as good as a punctual one.
+    """
+    move(parameters, state, between(sent, received), share, 0.5)
+
+
+def between(sent: Transmitted, received: Transmitted) -> Transmitted:
+    """What is received minus what was sent, both of the same part."""
+    return Transmitted(
+        sent.part,
+        received.item_factors - sent.item_factors,
+        received.gradient - sent.gradient,
+        received.evidence - sent.evidence,
+        received.gram - sent.gram,
+        received.probe - sent.probe,
+    )
+
+
+def move(
+    parameters: LearningParameters, state: ModelState, by: Transmitted, share: float | DoubleArray, half: float
+) -> None:
+    """`apply_exchange` with the difference already formed; the other side moves by minus its share and minus a half."""
+    rows = part_rows(state.item_factors.shape[-2], parameters.n_parts, by.part)
+    weight, factor_weight = np.float32(half), np.asarray(share, np.float32)[..., None, None]
+    state.item_factors[..., rows, :] += factor_weight * by.item_factors
+    state.gradient[..., rows, :] += weight * by.gradient
+    state.evidence[..., rows] += weight * by.evidence
+    if by.part == 0:
+        state.gram += weight * by.gram
+        state.probe += weight * by.probe
 
 
 def other_share(age: float | DoubleArray, other_age: float | DoubleArray) -> DoubleArray:
@@ -283,16 +357,26 @@ def other_share(age: float | DoubleArray, other_age: float | DoubleArray) -> Dou
 
     One half when neither has learned anything. The two sides' weights add up to 1, so equal copies stay equal.
     """
-    own = np.minimum(np.asarray(age, np.float64), AGE_CAP)
-    other = np.minimum(np.asarray(other_age, np.float64), AGE_CAP)
+    if np.ndim(age) == 0:
+        total = min(float(age), AGE_CAP) + min(float(other_age), AGE_CAP)
+        return np.float64(min(float(other_age), AGE_CAP) / total if total > 0 else 0.5)
+    own, other = np.minimum(age, AGE_CAP), np.minimum(other_age, AGE_CAP)
     total = own + other
     return np.where(total > 0, other / np.where(total > 0, total, 1.0), 0.5)
 
 
-def _blocked(evidence: FloatArray) -> FloatArray:
-    """(..., n) to (..., ceil(n / EVIDENCE_BLOCK), EVIDENCE_BLOCK), zero padded."""
-    n_items = evidence.shape[-1]
-    n_rows = math.ceil(n_items / EVIDENCE_BLOCK)
-    padded = np.zeros((*evidence.shape[:-1], n_rows * EVIDENCE_BLOCK), np.float32)
-    padded[..., :n_items] = evidence
-    return padded.reshape(*evidence.shape[:-1], n_rows, EVIDENCE_BLOCK)
+def _blocked(vectors: Sequence[FloatArray]) -> FloatArray:
+    """Vectors (..., n) one after the other, each in rows of BLOCK, zero padded: (..., n_rows, BLOCK)."""
+    n_rows = [math.ceil(vector.shape[-1] / BLOCK) for vector in vectors]
+    padded = np.zeros((*vectors[0].shape[:-1], sum(n_rows) * BLOCK), np.float32)
+    start = 0
+    for vector, rows in zip(vectors, n_rows, strict=True):
+        padded[..., start : start + vector.shape[-1]] = vector
+        start += rows * BLOCK
+    return padded.reshape(*padded.shape[:-1], -1, BLOCK)
+
+
+def _small_rows(shapes: TableShapes) -> list[slice]:
+    """Where evidence, gram and probe lie among the rows of `_blocked`."""
+    ends = np.cumsum([shapes.evidence.rows, shapes.gram.rows, shapes.probe.rows]).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -28,16 +28,17 @@ def step(parameters: LearningParameters, state: ModelState, swarm_size: float | 
     rate = learning_rate(parameters, state.age).astype(np.float32)[..., None, None]
     size = np.maximum(np.asarray(swarm_size, np.float64), SMALLEST_SWARM)
     unmixed = np.float32(parameters.evidence_floor) * mixing(state, size).astype(np.float32)[..., None, None]
+    penalty = np.float32(parameters.reg) / size.astype(np.float32)[..., None, None]
     curvature, vectors = _curvature(state.gram, parameters.objective == "explicit")
     direction = _implicit_direction if parameters.objective == "implicit" else _explicit_direction
-    towards = direction(parameters, state, size.astype(np.float32)[..., None, None], unmixed, curvature, vectors)
+    towards = direction(parameters, state, penalty, unmixed, curvature, np.swapaxes(vectors, -1, -2))
     towards *= rate
-    state.item_factors += towards
+    np.swapaxes(state.item_factors, -1, -2)[...] += vectors @ towards
     state.age += 1.0
 
 
 def _curvature(gram: FloatArray, normalized: bool) -> tuple[FloatArray, FloatArray]:
-    """The eigenvalues (..., 1, n) and eigenvectors (..., n, n) of G: all items share them, so one decomposition a round
+    """The eigenvalues (..., n, 1) and eigenvectors (..., n, n) of G: all items share them, so one decomposition a round
     serves every row. normalized: scaled so that the last entry, which belongs to the constant, is 1.
     """
     symmetric = (gram + np.swapaxes(gram, -1, -2)) * np.float32(0.5)
@@ -45,46 +46,49 @@ def _curvature(gram: FloatArray, normalized: bool) -> tuple[FloatArray, FloatArr
         symmetric = symmetric / np.maximum(symmetric[..., -1:, -1:], np.float32(1e-6))
     eigenvalues, vectors = np.linalg.eigh(symmetric)
     # Noise and rounding can make a small eigenvalue negative, where the curvature of a mean of p p' never is.
-    return np.maximum(eigenvalues, 0).astype(np.float32, copy=False)[..., None, :], vectors
+    return np.maximum(eigenvalues, 0).astype(np.float32, copy=False)[..., None], vectors
+
+
+# Both directions are computed along the eigenvectors of G, and factors first, as the tables lie in memory:
+# (..., n_columns, n_items). `turn` holds the eigenvectors as rows.
 
 
 def _implicit_direction(
     parameters: LearningParameters,
     state: ModelState,
-    size: FloatArray,
+    penalty: FloatArray,
     unmixed: FloatArray,
     curvature: FloatArray,
-    vectors: FloatArray,
+    turn: FloatArray,
 ) -> FloatArray:
     """`(S_i - alpha0 G q_i - r a_i q_i) / (a_i (G + damping I))` with `a_i = W_i + alpha0`, `r = reg / n`; `unmixed` is
     added to the a_i of the divisor.
     """
     alpha0 = np.float32(parameters.alpha0)
-    penalty: FloatArray = np.float32(parameters.reg) / size
-    weight: FloatArray = touched_share(state)[..., None] + alpha0
-    factors = state.item_factors @ vectors
-    direction = state.gradient @ vectors
-    direction -= (alpha0 * curvature + penalty * weight) * factors
-    direction /= (weight + unmixed) * (curvature + np.float32(parameters.damping))
-    result: FloatArray = direction @ np.swapaxes(vectors, -1, -2)
-    return result
+    weight: FloatArray = touched_share(state)[..., None, :] + alpha0
+    pull: FloatArray = penalty * weight + alpha0 * curvature
+    pull *= turn @ np.swapaxes(state.item_factors, -1, -2)
+    direction: FloatArray = turn @ np.swapaxes(state.gradient, -1, -2)
+    direction -= pull
+    direction /= weight + unmixed
+    direction /= curvature + np.float32(parameters.damping)
+    return direction
 
 
 def _explicit_direction(
     parameters: LearningParameters,
     state: ModelState,
-    size: FloatArray,
+    penalty: FloatArray,
     unmixed: FloatArray,
     curvature: FloatArray,
-    vectors: FloatArray,
+    turn: FloatArray,
 ) -> FloatArray:
     """`(S_i - r q_i) / (W_i (G + damping I) + r I)` with `r = reg / n`; `unmixed` is added to W_i.
 
     With the penalty's own curvature in the divisor, the rows of unrated items fade whatever `reg` is.
     """
-    penalty: FloatArray = np.float32(parameters.reg) / size
-    weight: FloatArray = touched_share(state)[..., None] + unmixed
-    direction: FloatArray = (state.gradient - penalty * state.item_factors) @ vectors
+    pull: FloatArray = penalty * np.swapaxes(state.item_factors, -1, -2)
+    direction: FloatArray = turn @ np.subtract(np.swapaxes(state.gradient, -1, -2), pull, out=pull)
+    weight: FloatArray = touched_share(state)[..., None, :] + unmixed
     direction /= weight * (curvature + np.float32(parameters.damping)) + penalty
-    result: FloatArray = direction @ np.swapaxes(vectors, -1, -2)
-    return result
+    return direction

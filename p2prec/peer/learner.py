@@ -13,8 +13,10 @@ from p2prec.model.quantize import (
     MAX_MAGNITUDE,
     QuantizedTables,
     apply_exchange,
+    other_share,
     quantize_state,
     table_shapes,
+    values_of,
     within_bounds,
 )
 from p2prec.model.recency import recency_ranks, recent_weights
@@ -176,7 +178,8 @@ class Learner:
 
     def apply(self, sent: QuantizedTables, received: QuantizedTables, other_age: float) -> None:
         """Make this side's move of an exchange. Tables from outside must have passed `accepts`."""
-        apply_exchange(self.parameters, self._state, sent, received, other_age)
+        own, other = (values_of(self.parameters, self.n_items, tables) for tables in (sent, received))
+        apply_exchange(self.parameters, self._state, own, other, other_share(self.age, other_age))
         self.exchanged()
 
     def exchanged(self) -> None:
