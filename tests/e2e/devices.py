@@ -53,7 +53,7 @@ def make_manifest(name: str = "films", *, membership_key: str | None = None, see
         catalogue=reference_catalogue(catalogue.canonical_csv(), N_ITEMS),
         seed=seed * 32,
         membership_key=membership_key,
-        learning=LearningParameters(n_factors=4, round_interval_s=ROUND_S, contribute_every_rounds=1),
+        learning=LearningParameters(n_factors=4, round_interval_s=ROUND_S, contribute_every_exchanges=1),
         privacy=PrivacyParameters(),
     )
 

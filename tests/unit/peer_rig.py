@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from p2prec.config import PeerSettings
@@ -28,7 +29,7 @@ MANIFEST = Manifest(
     name="bench",
     catalogue=reference_catalogue(CATALOGUE.canonical_csv(), N_ITEMS),
     seed="07" * 32,
-    learning=LearningParameters(n_factors=2, round_interval_s=10.0, contribute_every_rounds=1),
+    learning=LearningParameters(n_factors=2, round_interval_s=10.0, contribute_every_exchanges=1),
     privacy=PrivacyParameters(),
 )
 
@@ -36,16 +37,23 @@ MANIFEST = Manifest(
 class PeerRig:
     """`now` is the time of every call. Actions and events pile up until a test takes them."""
 
-    def __init__(self, settings: PeerSettings | None = None, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: PeerSettings | None = None,
+        *,
+        learning: LearningParameters = MANIFEST.learning,
+        seed: int = 0,
+    ) -> None:
+        manifest = msgspec.structs.replace(MANIFEST, learning=learning)
         self.now = 1000.0
         self.settings = settings or PeerSettings()
         self.ledger = MemoryLedger()
         rng = np.random.default_rng(seed)
-        self.learner = Learner(MANIFEST.learning, MANIFEST.privacy, CATALOGUE.keys, bytes.fromhex(MANIFEST.seed))
+        self.learner = Learner(learning, manifest.privacy, CATALOGUE.keys, bytes.fromhex(manifest.seed))
         self.peer = Peer(
             peer_id=ME,
             instance=MY_INSTANCE,
-            manifest=MANIFEST,
+            manifest=manifest,
             learner=self.learner,
             ledger=self.ledger,
             settings=self.settings,
@@ -144,6 +152,6 @@ class PeerRig:
     def events_of(self, kind: type[M]) -> list[M]:
         return [event for event in self.events if isinstance(event, kind)]
 
-    def offer(self, number: int) -> Offer:
+    def offer(self, number: int, *, part: int = 0) -> Offer:
         """An offer that this peer can take: its own tables."""
-        return Offer(number.to_bytes(16, "big"), 3, self.learner.outgoing(np.random.default_rng(0)))
+        return Offer(number.to_bytes(16, "big"), 3, self.learner.outgoing(part, np.random.default_rng(0)))

@@ -16,13 +16,13 @@ from p2prec.config import DaemonSettings, PeerSettings
 from p2prec.daemon.pump import MAX_QUEUED_FRAMES, Pump
 from p2prec.errors import TransportFailure
 from p2prec.identity import Identity
-from p2prec.model.quantize import table_shapes
 from p2prec.peer.events import Event, NeighbourDown, NeighbourUp
 from p2prec.peer.learner import Learner
 from p2prec.peer.messages import Ping
 from p2prec.peer.peer import Peer
 from p2prec.sim.world import MemoryLedger
 from p2prec.transport.memory import MemoryNetwork, MemoryTransport
+from p2prec.wire.codec import Codec
 from p2prec.wire.endpoint import Endpoint
 
 SETTINGS = DaemonSettings(
@@ -69,8 +69,8 @@ class Machines:
             random_bytes=rng.bytes,
             now=loop.time(),
         )
-        shapes = table_shapes(MANIFEST.learning, len(CATALOGUE.keys))
-        endpoint = Endpoint(peer, identity, MANIFEST.swarm_id, shapes, rng.bytes)
+        codec = Codec(MANIFEST.learning, len(CATALOGUE.keys))
+        endpoint = Endpoint(peer, identity, MANIFEST.swarm_id, codec, rng.bytes)
         host = f"10.0.0.{len(self.machines) + 1}"
         transport = self.network.transport(identity.peer_id, MANIFEST.swarm_id, host=host)
         events: list[Event] = []

@@ -248,10 +248,11 @@ def test_a_fatal_refusal_costs_the_connection_at_once() -> None:
     assert not rig.is_open(number)
 
 
-def test_a_flood_of_offers_is_refused_after_its_burst() -> None:
-    rig = PeerRig()
+@pytest.mark.parametrize("n_parts", [1, 2])
+def test_a_flood_of_offers_is_refused_after_its_burst(n_parts: int) -> None:
+    rig = PeerRig(learning=msgspec.structs.replace(MANIFEST.learning, n_parts=n_parts))
     number = rig.connect("a")
-    burst = int(OFFER_BURST)
+    burst = int(OFFER_BURST) * n_parts
     for i in range(burst):
         rig.receive(number, rig.offer(i))
     assert not rig.peer.refusals
@@ -259,20 +260,22 @@ def test_a_flood_of_offers_is_refused_after_its_burst() -> None:
     assert rig.peer.refusals == {Refusal.UNEXPECTED: 1}
     assert len(rig.sent(Answer)) == 1
     assert {d.reason for d in rig.sent(Decline)} == {DeclineReason.BUSY}
-    rig.now += 2.5  # a quarter of a round interval: one more
+    rig.now += 2.5 / n_parts  # a quarter of a round interval for each part: one more
     rig.receive(number, rig.offer(burst + 1))
     assert rig.peer.refusals == {Refusal.UNEXPECTED: 1}
     rig.receive(number, rig.offer(burst + 2))
     assert rig.peer.refusals == {Refusal.UNEXPECTED: 2}
 
 
-def test_a_flood_of_messages_is_refused_after_its_burst() -> None:
-    rig = PeerRig()
+@pytest.mark.parametrize("n_parts", [1, 2])
+def test_a_flood_of_messages_is_refused_after_its_burst(n_parts: int) -> None:
+    rig = PeerRig(learning=msgspec.structs.replace(MANIFEST.learning, n_parts=n_parts))
     number = rig.connect("a")  # its hello was the first
-    for _ in range(int(MESSAGE_BURST) - 1):
+    burst = int(MESSAGE_BURST) * n_parts
+    for _ in range(burst - 1):
         rig.receive(number, Ping(b"12345678"))
     assert not rig.peer.refusals
-    assert len(rig.sent(Pong)) == MESSAGE_BURST - 1
+    assert len(rig.sent(Pong)) == burst - 1
     for _ in range(rig.settings.refusals_before_ban):
         rig.receive(number, Ping(b"12345678"))
     assert rig.peer.refusals == {Refusal.UNEXPECTED: rig.settings.refusals_before_ban}
@@ -386,6 +389,35 @@ def test_a_declined_offer_is_made_to_others_but_not_to_all() -> None:
     assert len(asked) == 3
 
 
+def test_a_round_exchanges_every_part_one_after_the_other() -> None:
+    rig = PeerRig(learning=msgspec.structs.replace(MANIFEST.learning, n_parts=3))
+    number = rig.connect("a")
+    begin_round(rig)
+    for part in range(3):
+        (offer,) = rig.sent(Offer, number)
+        assert offer.tables.part == part
+        rig.take()
+        rig.receive(number, Answer(offer.exchange_id, 3, rig.offer(0, part=part).tables))
+        assert rig.sent(Commit, number) == [Commit(offer.exchange_id)]
+    assert not rig.sent(Offer)
+    assert rig.peer.exchanges == 3
+    begin_round(rig)
+    assert [offer.tables.part for offer in rig.sent(Offer)] == [0]
+
+
+def test_an_answer_about_another_part_is_refused_and_ends_the_exchange() -> None:
+    rig = PeerRig(learning=msgspec.structs.replace(MANIFEST.learning, n_parts=2))
+    number = rig.connect("a")
+    begin_round(rig)
+    (offer,) = rig.sent(Offer, number)
+    rig.receive(number, Answer(offer.exchange_id, 3, rig.offer(0, part=1).tables))
+    assert rig.peer.refusals == {Refusal.UNEXPECTED: 1}
+    assert rig.peer.exchanges == 0
+    assert not rig.sent(Commit)
+    rig.receive(number, Resolve(offer.exchange_id))
+    assert rig.sent(Resolution) == [Resolution(offer.exchange_id, applied=False)]
+
+
 def test_a_broken_connection_voids_the_own_offer_and_keeps_the_doubt() -> None:
     rig = PeerRig()
     number = rig.connect("a")
@@ -417,6 +449,7 @@ def test_a_ledger_that_cannot_be_written_is_told_once_and_pays_for_nothing() -> 
     begin_round(rig)
     assert [e.contribution for e in rig.events_of(Contributed)] == [1]
     rig.ledger.fail = True
+    rig.learner.exchanged()
     begin_round(rig)
     assert len(rig.events_of(LedgerFailed)) == 2
 
@@ -626,19 +659,19 @@ def test_messages_that_cross_a_goodbye_are_ignored() -> None:
 
 def test_a_restarted_peer_waits_its_turn_before_it_contributes_again() -> None:
     """A daemon that crashes in a loop must not spend its budget on starting."""
-    manifest = msgspec.structs.replace(
-        MANIFEST, learning=msgspec.structs.replace(MANIFEST.learning, contribute_every_rounds=3)
-    )
-    rig = PeerRig()
+    rig = PeerRig(learning=msgspec.structs.replace(MANIFEST.learning, contribute_every_exchanges=3))
     rng = np.random.default_rng(0)
 
-    def contributions_of_a_run(rounds: int) -> int:
-        contributor = Contributor(rig.learner, rig.ledger, manifest)
-        return sum(bool(contributor.round_begins(rng)) for _ in range(rounds))
+    def contributions_of_a_run(exchanges: int) -> int:
+        contributor, n_made = Contributor(rig.learner, rig.ledger, MANIFEST), 0
+        for _ in range(exchanges):
+            n_made += bool(contributor.round_begins(rng))
+            rig.learner.exchanged()
+        return n_made
 
     assert contributions_of_a_run(1) == 1
-    assert [contributions_of_a_run(2) for _ in range(5)] == [0] * 5
-    assert contributions_of_a_run(3) == 1
+    assert [contributions_of_a_run(3) for _ in range(5)] == [0] * 5
+    assert contributions_of_a_run(4) == 1
 
 
 def test_broken_numbers_begin_anew_instead_of_spreading() -> None:

@@ -29,11 +29,16 @@ RNG = np.random.default_rng(0)
 
 
 def rows(value: int, n: int, k: int) -> QuantizedTable:
-    return QuantizedTable(np.full(n, 0.01, np.float16), np.full((n, k), value, np.int8))
+    return QuantizedTable(np.full(n, 150, np.uint8), np.full((n, k), value, np.int8))
 
 
-def tables(value: int) -> QuantizedTables:
-    return QuantizedTables(rows(value, 3, 2), rows(value, 3, 2), rows(value, 1, 16), rows(value, 2, 2))
+def tables(value: int, part: int = 0) -> QuantizedTables:
+    shapes = (3, 2), (3, 2), (1, 16), (2, 2), (1, 16)
+    return QuantizedTables(part, *(rows(value, n, k) for n, k in shapes))
+
+
+WILD = -1
+"""What no honest peer sends, to `Model`."""
 
 
 @dataclass
@@ -44,9 +49,12 @@ class Model:
     sent: int = 0
     applied: list[tuple[QuantizedTables, QuantizedTables, float]] = field(default_factory=list)
 
-    def outgoing(self, rng: np.random.Generator) -> QuantizedTables:
+    def outgoing(self, part: int, rng: np.random.Generator) -> QuantizedTables:
         self.sent += 1
-        return tables(self.sent % 100)
+        return tables(self.sent % 100, part)
+
+    def accepts(self, tables: QuantizedTables) -> bool:
+        return tables.gradient.values[0, 0] != WILD
 
     def apply(self, sent: QuantizedTables, received: QuantizedTables, other_age: float) -> None:
         self.applied.append((sent, received, other_age))
@@ -66,8 +74,8 @@ def exchange_id(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def offer(number: int, age: int = 3) -> Offer:
-    return Offer(exchange_id(number), age, tables(50))
+def offer(number: int, age: int = 3, part: int = 0) -> Offer:
+    return Offer(exchange_id(number), age, tables(50, part))
 
 
 def answered(exchanger: Exchanger, peer: PeerId, number: int, now: float) -> Answer:
@@ -87,7 +95,7 @@ def declined(exchanger: Exchanger, peer: PeerId, number: int, now: float) -> Dec
 
 
 def test_answer_is_applied_with_what_was_sent_and_committed(exchanger: Exchanger, model: Model) -> None:
-    sent = exchanger.begin(A, exchange_id(1), 0.0, RNG)
+    sent = exchanger.begin(A, exchange_id(1), 0, 0.0, RNG)
     assert exchanger.initiating
     assert sent.age_rounds == 7
     reply, outcome = exchanger.on_answer(A, Answer(exchange_id(1), 4, tables(9)))
@@ -105,7 +113,7 @@ def test_answer_is_applied_with_what_was_sent_and_committed(exchanger: Exchanger
 def test_answer_to_nothing_is_told_that_nothing_was_applied(exchanger: Exchanger, model: Model) -> None:
     late = Answer(exchange_id(1), 4, tables(9))
     assert exchanger.on_answer(A, late) == (Resolution(exchange_id(1), applied=False), None)
-    exchanger.begin(A, exchange_id(2), 0.0, RNG)
+    exchanger.begin(A, exchange_id(2), 0, 0.0, RNG)
     assert exchanger.on_answer(A, late)[0] == Resolution(exchange_id(1), applied=False)
     assert exchanger.on_answer(B, Answer(exchange_id(2), 4, tables(9)))[0] == Resolution(exchange_id(2), applied=False)
     assert exchanger.initiating
@@ -116,7 +124,7 @@ def test_answer_to_nothing_is_told_that_nothing_was_applied(exchanger: Exchanger
 def test_offer_without_answer_is_given_up_at_its_deadline(
     exchanger: Exchanger, model: Model, age_s: float, expired: bool
 ) -> None:
-    exchanger.begin(A, exchange_id(1), 100.0, RNG)
+    exchanger.begin(A, exchange_id(1), 0, 100.0, RNG)
     outcomes = exchanger.expire(100.0 + age_s)
     assert [(o.applied, o.initiated, o.reason) for o in outcomes] == ([(False, True, "no answer")] if expired else [])
     reply, _ = exchanger.on_answer(A, Answer(exchange_id(1), 4, tables(9)))
@@ -125,7 +133,7 @@ def test_offer_without_answer_is_given_up_at_its_deadline(
 
 
 def test_decline_and_lost_connection_end_the_own_offer_only(exchanger: Exchanger) -> None:
-    exchanger.begin(A, exchange_id(1), 0.0, RNG)
+    exchanger.begin(A, exchange_id(1), 0, 0.0, RNG)
     assert exchanger.on_decline(B, Decline(exchange_id(1), DeclineReason.BUSY)) is None
     assert exchanger.on_decline(A, Decline(exchange_id(2), DeclineReason.BUSY)) is None
     assert exchanger.lost(B) is None
@@ -133,7 +141,7 @@ def test_decline_and_lost_connection_end_the_own_offer_only(exchanger: Exchanger
     outcome = exchanger.on_decline(A, Decline(exchange_id(1), DeclineReason.QUARANTINED))
     assert outcome is not None
     assert (outcome.applied, outcome.reason) == (False, "quarantined")
-    exchanger.begin(A, exchange_id(3), 0.0, RNG)
+    exchanger.begin(A, exchange_id(3), 0, 0.0, RNG)
     lost = exchanger.lost(A)
     assert lost is not None
     assert (lost.applied, lost.reason) == (False, "connection lost")
@@ -141,13 +149,8 @@ def test_decline_and_lost_connection_end_the_own_offer_only(exchanger: Exchanger
 
 
 def test_tables_that_nobody_can_send_are_refused_and_end_the_exchange(exchanger: Exchanger, model: Model) -> None:
-    exchanger.begin(A, exchange_id(1), 0.0, RNG)
-    wild = QuantizedTables(
-        QuantizedTable(np.full(3, np.inf, np.float16), np.ones((3, 2), np.int8)),
-        rows(1, 3, 2),
-        rows(1, 1, 16),
-        rows(1, 2, 2),
-    )
+    exchanger.begin(A, exchange_id(1), 0, 0.0, RNG)
+    wild = tables(WILD)
     with pytest.raises(RemoteMisbehaviour) as caught:
         exchanger.on_answer(A, Answer(exchange_id(1), 4, wild))
     assert caught.value.reason == Refusal.MALFORMED
@@ -160,7 +163,7 @@ def test_tables_that_nobody_can_send_are_refused_and_end_the_exchange(exchanger:
 
 def test_initiator_vouches_for_its_last_exchanges_and_for_nobody_elses(exchanger: Exchanger) -> None:
     for number in range(MAX_REMEMBERED + 1):
-        exchanger.begin(A, exchange_id(number), 0.0, RNG)
+        exchanger.begin(A, exchange_id(number), 0, 0.0, RNG)
         exchanger.on_answer(A, Answer(exchange_id(number), 4, tables(9)))
     assert exchanger.on_resolve(A, Resolve(exchange_id(MAX_REMEMBERED))).applied
     assert exchanger.on_resolve(A, Resolve(exchange_id(1))).applied
@@ -168,7 +171,25 @@ def test_initiator_vouches_for_its_last_exchanges_and_for_nobody_elses(exchanger
     assert not exchanger.on_resolve(B, Resolve(exchange_id(1))).applied
 
 
+def test_an_answer_is_about_the_part_that_was_offered(exchanger: Exchanger, model: Model) -> None:
+    sent = exchanger.begin(A, exchange_id(1), 2, 0.0, RNG)
+    assert sent.tables.part == 2
+    with pytest.raises(RemoteMisbehaviour) as caught:
+        exchanger.on_answer(A, Answer(exchange_id(1), 4, tables(9, part=1)))
+    assert caught.value.reason == Refusal.UNEXPECTED
+    assert not model.applied
+    assert not exchanger.initiating
+    exchanger.begin(A, exchange_id(2), 2, 0.0, RNG)
+    assert exchanger.on_answer(A, Answer(exchange_id(2), 4, tables(9, part=2)))[0] == Commit(exchange_id(2))
+
+
 # --- as responder ---
+
+
+def test_an_offer_is_answered_with_the_same_part(exchanger: Exchanger) -> None:
+    reply = exchanger.on_offer(A, offer(1, part=3), 0.0, RNG)
+    assert isinstance(reply, Answer)
+    assert reply.tables.part == 3
 
 
 def test_commit_applies_once(exchanger: Exchanger, model: Model) -> None:
