@@ -15,6 +15,7 @@ from peer_rig import MANIFEST
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from p2prec.api.collector import STATES, WARNINGS
 from p2prec.api.exposition import FAILURES, Exposition
 from p2prec.cli.start import metrics_address
 from p2prec.config import DaemonSettings
@@ -191,6 +192,11 @@ def test_every_metric_is_in_the_reference_and_the_reference_has_no_other(tmp_pat
         assert exposed == documented
 
     with_exposition(tmp_path, test, manifest=BUDGETED)
+
+
+def test_the_reference_has_every_label_that_is_a_reason() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert all(f"`{reason}`" in text for reason in (*FAILURES, *Refusal, *WARNINGS, *STATES))
 
 
 def test_health_tells_the_state(tmp_path: Path) -> None:
