@@ -1,7 +1,7 @@
-"""Makes the test vectors of wire-v1.md: `python protocols/generate.py` rewrites `protocols/vectors`.
+"""Makes the test vectors of wire-v2.md: `python protocols/generate.py` rewrites `protocols/vectors`.
 
 `swarm.toml` is the one input; every other file follows from it, from the fixed keys and nonces below and from the protocol.
-A change of these files is a change of the protocol: it needs a new version (wire-v1.md, "Versions").
+A change of these files is a change of the protocol: it needs a new version (wire-v2.md, "Versions").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from p2prec import manifest as manifests
 from p2prec.data.catalogue import Catalogue
 from p2prec.identity import Identity
-from p2prec.model.quantize import QuantizedTable, QuantizedTables, table_shapes
+from p2prec.model.quantize import SCALES, QuantizedTable, QuantizedTables, TableShape, table_shapes
 from p2prec.model.state import initial_item_factors
 from p2prec.peer.messages import (
     Answer,
@@ -45,9 +45,9 @@ from p2prec.peer.messages import (
     Resolve,
 )
 from p2prec.transport.certificates import authority_certificate, authority_key, peer_certificate
-from p2prec.wire.codec import MessageType
+from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
-from p2prec.wire.limits import MAX_FRAME_BYTES
+from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 from p2prec.wire.session import Session
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -62,7 +62,8 @@ OTHER_SWARM = b"\xee" * 32
 
 MANIFEST = manifests.load(VECTORS / INPUT)
 CATALOGUE = Catalogue.from_canonical_csv(MANIFEST.catalogue_csv())
-SHAPES = table_shapes(MANIFEST.learning, len(CATALOGUE))
+SHAPES = [table_shapes(MANIFEST.learning, len(CATALOGUE), part) for part in range(MANIFEST.learning.n_parts)]
+CODEC = Codec(MANIFEST.learning, len(CATALOGUE))
 SESSION = session_id(NONCES["alice"], NONCES["bob"])
 
 Files = dict[str, bytes]
@@ -73,8 +74,9 @@ def build() -> Files:
     """Every file of `vectors` but the input, by name."""
     files: Files = {}
     index = {
-        "protocol": 1,
+        "protocol": PROTOCOL_VERSION,
         "swarm": _swarm(files),
+        "scales": _scales(files),
         "peers": {name: _peer(name, identity) for name, identity in (("alice", ALICE), ("bob", BOB))},
         "stranger": {"seed": (b"\x66" * 32).hex(), "peer_id": MALLORY.peer_id},
         "session_id": SESSION.hex(),
@@ -109,7 +111,7 @@ def sessions() -> dict[str, Session]:
             identity,
             MANIFEST.swarm_id,
             remote.peer_id,
-            SHAPES,
+            CODEC,
             session_nonce=NONCES[name],
             instance=INSTANCES[name],
         )
@@ -129,13 +131,20 @@ def _swarm(files: Files) -> Entry:
         "canonical_form": "swarm.msgpack",
         "swarm_id": MANIFEST.swarm_id.hex(),
         "catalogue": "catalogue.csv",
-        "table_shapes": {name: list(shape) for name, shape in dataclasses.asdict(SHAPES).items()},
+        "table_shapes": [
+            {name: list(shape.values()) for name, shape in dataclasses.asdict(shapes).items()} for shapes in SHAPES
+        ],
         "initial_item_factors": {"file": "initial-item-factors.bin", "type": "little-endian float32, row by row"},
     }
 
 
+def _scales(files: Files) -> Entry:
+    files["scales.bin"] = SCALES.astype("<f4").tobytes()
+    return {"file": "scales.bin", "type": "little-endian float32, by code"}
+
+
 def _canonical_form() -> bytes:
-    """What the swarm id is the SHA-256 of (wire-v1.md, "Swarm"), made from the text rather than by the daemon's code."""
+    """What the swarm id is the SHA-256 of (wire-v2.md, "Swarm"), made from the text rather than by the daemon's code."""
 
     def in_order(value: Any) -> Any:
         return {key: in_order(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
@@ -174,22 +183,30 @@ def _certificates(files: Files) -> Entry:
 # The conversation: every message type, each accepted
 
 
-def tables(offset: int = 0) -> QuantizedTables:
+LARGEST_CODES = {7: 250, 127: 216}
+"""By the largest value of a table."""
+
+
+def tables(part: int, offset: int = 0) -> QuantizedTables:
     """Tables that use both ends of every range."""
+    shapes = SHAPES[part]
 
-    def table(shape: tuple[int, int], start: int) -> QuantizedTable:
-        n_rows, n_columns = shape
-        values = (np.arange(n_rows * n_columns) * 7 + start) % 255 - 127
-        scales = np.linspace(0, 1, n_rows).astype(np.float16)
-        return QuantizedTable(scales, values.astype(np.int8).reshape(shape))
+    def table(shape: TableShape, start: int) -> QuantizedTable:
+        values = (np.arange(shape.rows * shape.columns) * 7 + start) % (2 * shape.levels + 1) - shape.levels
+        codes = np.linspace(LARGEST_CODES[shape.levels], 0, shape.rows).astype(np.uint8)
+        shaped = values.astype(np.int8).reshape(shape.rows, shape.columns)
+        return QuantizedTable(codes, np.where(codes[:, None] > 0, shaped, np.int8(0)))
 
-    evidence = table(SHAPES.evidence, 200 + offset)
-    evidence.values.reshape(-1)[SHAPES.item_factors[0] :] = 0
+    evidence, gram = table(shapes.evidence, 200 + offset), table(shapes.gram, 127 + offset)
+    evidence.values.reshape(-1)[shapes.item_factors.rows :] = 0
+    gram.values.reshape(-1)[shapes.item_factors.columns**2 :] = 0
     return QuantizedTables(
-        table(SHAPES.item_factors, offset),
-        table(SHAPES.gradient, 60 + offset),
-        evidence,
-        table(SHAPES.gram, 127 + offset),
+        part,
+        item_factors=table(shapes.item_factors, offset),
+        gradient=table(shapes.gradient, 5 + offset),
+        evidence=evidence,
+        gram=gram,
+        probe=table(shapes.probe, 60 + offset),
     )
 
 
@@ -203,10 +220,10 @@ def conversation() -> list[tuple[str, Message]]:
     said: list[tuple[str, Message]] = [
         ("alice", _hello("alice")),
         ("bob", _hello("bob", listen_port=0, age_rounds=(1 << 32) - 1, agent="")),
-        ("alice", Offer(EXCHANGE, 12, tables())),
-        ("bob", Answer(EXCHANGE, (1 << 32) - 1, tables(100))),
+        ("alice", Offer(EXCHANGE, 12, tables(0))),
+        ("bob", Answer(EXCHANGE, (1 << 32) - 1, tables(0, 100))),
         ("alice", Commit(EXCHANGE)),
-        ("bob", Offer(EXCHANGE[::-1], 0, tables(33))),
+        ("bob", Offer(EXCHANGE[::-1], 0, tables(1, 33))),
         ("alice", Decline(EXCHANGE[::-1], DeclineReason.BUSY)),
         ("bob", Resolve(EXCHANGE)),
         ("alice", Resolution(EXCHANGE, True)),
@@ -358,19 +375,21 @@ def _refuse_by_form(add: Add) -> None:
     malformed("not-an-array", msgpack.packb({1: 1}), "a map")
     malformed("cut", ping[:-1], "the last byte is missing")
     malformed("trailing-byte", ping + b"\x00", "one byte after the envelope")
-    malformed("version-2", msgpack.packb([2, *fields[1:]]), "another version of the protocol", fatal=True)
+    malformed("version-1", msgpack.packb([1, *fields[1:]]), "another version of the protocol", fatal=True)
     malformed("six-fields", msgpack.packb([*fields, 0]), "a sixth field in the envelope")
-    malformed("type-0", msgpack.packb([1, 0, *fields[2:]]), "no message has this type")
-    malformed("type-13", msgpack.packb([1, 13, *fields[2:]]), "no message has this type")
-    malformed("type-true", msgpack.packb([1, True, *fields[2:]]), "a boolean is not an integer")
-    malformed("negative-sequence", msgpack.packb([1, 8, -1, *fields[3:]]), "sequence numbers are unsigned")
+    malformed("type-0", msgpack.packb([PROTOCOL_VERSION, 0, *fields[2:]]), "no message has this type")
+    malformed("type-13", msgpack.packb([PROTOCOL_VERSION, 13, *fields[2:]]), "no message has this type")
+    malformed("type-true", msgpack.packb([PROTOCOL_VERSION, True, *fields[2:]]), "a boolean is not an integer")
+    malformed(
+        "negative-sequence", msgpack.packb([PROTOCOL_VERSION, 8, -1, *fields[3:]]), "sequence numbers are unsigned"
+    )
     malformed("short-signature", msgpack.packb([*fields[:4], fields[4][:-1]]), "a signature of 63 bytes")
     malformed("array-of-4-billion", b"\xdd\xff\xff\xff\xff", "claims more than there is")
 
     large = forge(MessageType.PING, bytes(513), 1)
     add(Refusal.OVERSIZED, "ping", large, "a payload of 513 bytes, signed", after=GREETED)
-    large = forge(MessageType.OFFER, bytes(SHAPES.payload_bytes + 129), 1)
-    add(Refusal.OVERSIZED, "offer", large, "129 bytes more than the tables' values and scales", after=GREETED)
+    large = forge(MessageType.OFFER, bytes(SHAPES[0].payload_bytes + 129), 1)
+    add(Refusal.OVERSIZED, "offer", large, "129 bytes more than the largest part's tables", after=GREETED)
     large = forge(MessageType.PEERS, bytes(8193), 1)
     add(Refusal.OVERSIZED, "peers", large, "a payload of 8,193 bytes, signed", after=GREETED)
 
@@ -398,20 +417,40 @@ def _refuse_by_content(add: Add) -> None:
     ):
         content(name, MessageType.PEERS, [entry], why)
 
-    offer = list(msgpack.unpackb(forge_payload(Offer(EXCHANGE, 12, tables()))))
+    _refuse_by_tables(add)
 
-    def table(name: str, position: int, data: bytes, why: str, reason: Refusal = Refusal.MALFORMED) -> None:
-        frame = forge(MessageType.OFFER, [*offer[:position], data, *offer[position + 1 :]], 1)
-        add(reason, name, frame, f"signed correctly, but {why}", after=GREETED)
 
-    n_items = SHAPES.item_factors[0]
-    table("short-table", 3, offer[3][:-1], "with one value of the item factors missing")
-    table("value-of-minus-128", 3, b"\x80" + offer[3][1:], "with a value of -128")
-    table("negative-scale", 2, b"\x00\xbc" + offer[2][2:], "with a scale of -1")
-    table("large-scale", 2, b"\xe1\x47" + offer[2][2:], "with a scale just above 7.875")
-    table("padding", 7, offer[7][:n_items] + b"\x01" + offer[7][n_items + 1 :], "with evidence beyond the catalogue")
-    table("infinity", 2, b"\x00\x7c" + offer[2][2:], "with an infinite scale", Refusal.NON_FINITE)
-    table("nan", 8, b"\x01\x7e" + offer[8][2:], "with a scale that is not a number", Refusal.NON_FINITE)
+def _refuse_by_tables(add: Add) -> None:
+    offers = [list(msgpack.unpackb(forge_payload(Offer(EXCHANGE, 12, tables(part))))) for part in range(2)]
+
+    def offer(name: str, why: str, position: int, value: bytes | int, *, part: int = 0) -> None:
+        """The offer of a part, but for one element: 2 is the part, then codes and values of each table."""
+        fields = [*offers[part][:position], value, *offers[part][position + 1 :]]
+        add(
+            Refusal.MALFORMED,
+            name,
+            forge(MessageType.OFFER, fields, 1),
+            f"signed correctly, but {why}",
+            after=GREETED,
+        )
+
+    codes, coarse, fine = offers[0][3], offers[0][4], offers[0][10]
+    offer("part-2", "about part 2 of 2", 2, 2)
+    offer("tables-of-part-0", "with the tables of part 0 named part 1", 2, 1)
+    offer("tables-of-part-1", "with the tables of part 1 named part 0", 2, 0, part=1)
+    offer("gram-in-part-1", "with a gram in part 1", 10, fine, part=1)
+    offer("short-table", "with one byte of the item factors missing", 4, coarse[:-1])
+    offer("short-codes", "with one scale code missing", 3, codes[:-1])
+    offer("value-of-minus-8", "with a value of -8 in four bits", 4, bytes([coarse[0] & 0xF0 | 0x8]) + coarse[1:])
+    offer("value-of-minus-128", "with a value of -128 in the gram", 10, b"\x80" + fine[1:])
+    offer("large-scale", "with scale code 251 in a table of 4 bits", 3, b"\xfb" + codes[1:])
+    offer("large-fine-scale", "with scale code 217 in a table of 8 bits", 9, b"\xd9" + offers[0][9][1:])
+    offer("row-of-scale-0", "with values in a row of scale 0", 3, bytes(len(codes)))
+    offer("odd-half", "with a value beyond the last in four bits", 4, coarse[:-1] + bytes([coarse[-1] | 0x10]))
+    evidence, gram = offers[0][8], offers[0][10]
+    n_rows, n_entries = SHAPES[0].item_factors.rows, SHAPES[0].item_factors.columns ** 2
+    offer("padding", "with evidence beyond the part's rows", 8, evidence[:n_rows] + b"\1" + evidence[n_rows + 1 :])
+    offer("gram-padding", "with a gram of 10 values", 10, gram[:n_entries] + b"\1" + gram[n_entries + 1 :])
 
 
 def forge_payload(message: Message) -> bytes:

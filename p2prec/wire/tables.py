@@ -12,6 +12,7 @@ import numpy as np
 
 from p2prec.manifest import LearningParameters
 from p2prec.model.quantize import (
+    BLOCK,
     ZERO_CODE,
     QuantizedTable,
     QuantizedTables,
@@ -66,10 +67,9 @@ class TablesLayout:
             for codes, values, shape in zip(arrays[::2], arrays[1::2], shapes, strict=True)
         ]
         received = QuantizedTables(part, *tables)
-        evidence, n_rows = received.evidence.values, shapes.item_factors.rows
-        n_padded = evidence.size - n_rows
-        if evidence[-1:, evidence.shape[1] - n_padded :].any():
-            raise malformed("evidence of items that the part does not have")
+        _check_padding(received.evidence, shapes.item_factors.rows)
+        if part == 0:
+            _check_padding(received.gram, shapes.item_factors.columns**2)
         return received
 
 
@@ -110,6 +110,13 @@ def _nibbles(data: Int8Array) -> Int8Array:
     halves[:, 0] = data << 4 >> 4
     halves[:, 1] = data >> 4
     return halves.reshape(-1)
+
+
+def _check_padding(vector: QuantizedTable, n_values: int) -> None:
+    """A vector in rows of BLOCK ends in zeros, which are in its last row."""
+    n_padded = vector.values.size - n_values
+    if vector.values[-1:, BLOCK - n_padded :].any():
+        raise malformed("a value beyond the end of a vector")
 
 
 def _read_table(codes: Any, values: Any, shape: TableShape) -> QuantizedTable:

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters
-from p2prec.transport.certificates import remote_peer_id
+from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.tls_connection import PREFIX_BYTES
-from p2prec.wire.limits import MAX_FRAME_BYTES
+from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols"
 VECTORS = PROTOCOLS / "vectors"
@@ -83,8 +83,15 @@ def test_every_message_type_is_in_the_conversation() -> None:
     assert {entry["type"] for entry in INDEX["conversation"]} == {int(kind) for kind in GENERATOR.MessageType}
 
 
+def test_there_is_one_version() -> None:
+    fields = tomllib.loads(read("swarm.toml").decode())
+    assert INDEX["protocol"] == fields["protocol"] == PROTOCOL_VERSION
+    assert f"p2prec/{PROTOCOL_VERSION}" == ALPN
+    assert (PROTOCOLS / f"wire-v{PROTOCOL_VERSION}.md").is_file()
+
+
 def test_the_text_names_every_field_and_reason_and_message() -> None:
-    text = (PROTOCOLS / "wire-v1.md").read_text(encoding="utf-8")
+    text = (PROTOCOLS / "wire-v2.md").read_text(encoding="utf-8")
     for struct_ in (Manifest, LearningParameters, PrivacyParameters, CatalogueReference):
         for field in struct_.__struct_fields__:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
@@ -128,15 +135,47 @@ def test_the_signatures_follow_from_the_text(entry: dict[str, Any]) -> None:
     sender = bytes.fromhex(peers[entry["from"]]["public_key"])
     receiver = bytes.fromhex(peers["bob" if entry["from"] == "alice" else "alice"]["public_key"])
     nonces = sorted(bytes.fromhex(peer["session_nonce"]) for peer in peers.values())
-    session = hashlib.sha256(b"p2prec/1 session" + b"".join(nonces)).digest()
+    session = hashlib.sha256(b"p2prec/2 session" + b"".join(nonces)).digest()
     assert session.hex() == INDEX["session_id"]
     version, kind, sequence, payload, signature = msgpack.unpackb(read(entry["file"]))
-    signed = b"p2prec/1 message" + bytes.fromhex(INDEX["swarm"]["swarm_id"]) + sender + receiver
+    signed = b"p2prec/2 message" + bytes.fromhex(INDEX["swarm"]["swarm_id"]) + sender + receiver
     signed += bytes(32) if kind == 1 else session
     signed += struct.pack(">BQ", kind, sequence) + hashlib.sha256(payload).digest()
-    assert (version, kind, sequence) == (1, entry["type"], entry["sequence"])
+    assert (version, kind, sequence) == (2, entry["type"], entry["sequence"])
     assert signed.hex() == entry["signature_input"]
     Ed25519PublicKey.from_public_bytes(sender).verify(signature, signed)
+
+
+def test_the_table_shapes_follow_from_the_text() -> None:
+    fields = tomllib.loads(read("swarm.toml").decode())
+    n_items, learning = fields["catalogue"]["n_items"], fields["learning"]
+    largest = {4: 7, 8: 127}[learning["value_bits"]]
+    columns = learning["n_factors"]  # implicit
+    size = -(-n_items // learning["n_parts"])
+    for part, shapes in enumerate(INDEX["swarm"]["table_shapes"]):
+        n_rows = min((part + 1) * size, n_items) - min(part * size, n_items)
+        assert shapes == {
+            "item_factors": [n_rows, columns, largest],
+            "gradient": [n_rows, columns, largest],
+            "evidence": [-(-n_rows // 16), 16, 127],
+            "gram": [-(-(columns**2) // 16) if part == 0 else 0, 16, 127],
+            "probe": [1 if part == 0 else 0, 16, 127],
+        }
+
+
+def test_the_scales_follow_from_the_text() -> None:
+    scales = struct.unpack("<256f", read(INDEX["scales"]["file"]))
+    assert scales[0] == 0
+    assert list(scales[1:]) == [(1 + code % 8 / 8) * 2.0 ** (code // 8 - 24) for code in range(1, 256)]
+    assert (scales[192], scales[255]) == (1, 240)
+
+
+def _values(data: bytes, n_values: int, largest: int) -> list[int]:
+    if largest == 127:
+        return list(struct.unpack(f"{n_values}b", data))
+    halves = [half for byte in data for half in (byte & 0xF, byte >> 4)]
+    assert not any(halves[n_values:])
+    return [half - 16 if half > 7 else half for half in halves[:n_values]]
 
 
 @pytest.mark.parametrize("entry", INDEX["conversation"], ids=lambda entry: entry["file"])
@@ -144,24 +183,25 @@ def test_the_tables_follow_from_the_text(entry: dict[str, Any]) -> None:
     if "tables" not in entry["message"]:
         return
     _, _, _, payload, _ = msgpack.unpackb(read(entry["file"]))
-    exchange_id, age_rounds, *arrays = msgpack.unpackb(payload)
+    exchange_id, age_rounds, part, *arrays = msgpack.unpackb(payload)
     assert exchange_id.hex() == entry["message"]["exchange_id"]
     assert age_rounds == entry["message"]["age_rounds"]
-    names = ("item_factors", "gradient", "evidence", "gram")
-    for name, scales, values in zip(names, arrays[::2], arrays[1::2], strict=True):
-        n_rows, n_columns = INDEX["swarm"]["table_shapes"][name]
+    assert part == entry["message"]["tables"]["part"]
+    names = ("item_factors", "gradient", "evidence", "gram", "probe")
+    for name, codes, data in zip(names, arrays[::2], arrays[1::2], strict=True):
+        n_rows, n_columns, largest = INDEX["swarm"]["table_shapes"][part][name]
         expected = entry["message"]["tables"][name]
-        assert list(struct.unpack(f"<{n_rows}e", scales)) == expected["scales"]
-        flat = struct.unpack(f"{n_rows * n_columns}b", values)
-        assert [list(flat[i : i + n_columns]) for i in range(0, len(flat), n_columns)] == expected["values"]
+        assert list(codes) == expected["codes"]
+        values = _values(data, n_rows * n_columns, largest)
+        assert [values[i::n_rows] for i in range(n_rows)] == expected["values"]
 
 
 def test_the_common_start_follows_from_the_text() -> None:
     fields = tomllib.loads(read("swarm.toml").decode())
     seed, learning = bytes.fromhex(fields["seed"]), fields["learning"]
-    expected = np.frombuffer(read("initial-item-factors.bin"), "<f4").reshape(5, 2)
+    expected = np.frombuffer(read("initial-item-factors.bin"), "<f4").reshape(5, 3)
     for row, key in enumerate(["1", "2", "3", "tt-4", "ε5"]):
-        drawn = struct.unpack("<2I", hashlib.shake_256(seed + key.encode()).digest(8))
+        drawn = struct.unpack("<3I", hashlib.shake_256(seed + key.encode()).digest(12))
         uniform = [(2 * u + 1) / 2**32 - 1 for u in drawn]
         assert [np.float32(learning["init_scale"] * 3**0.5 * u) for u in uniform] == list(expected[row])
 
