@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from p2prec.data.demo_data import load_demo_data
+from p2prec.data.interactions import TrainingPairs
 from p2prec.data.histories import Histories, choose_people, split_person
-from p2prec.lab.swarm import LabSwarm, People
+from p2prec.lab.swarm import LabSwarm
+from p2prec.lab.topology import random_views
 from p2prec.manifest import CIRCLE_NOISE, LearningParameters, PrivacyParameters
 from p2prec.metrics.ranking import RankingScores, ranking_scores
 from p2prec.peer.learner import Learner
@@ -43,8 +45,8 @@ class Task:
         return cls(chosen.catalogue.keys, [part.train.items for part in parts], [part.test.items for part in parts])
 
     @property
-    def people(self) -> People:
-        return People.of([(items, np.ones(items.size, np.float32)) for items in self.train])
+    def histories(self) -> list[TrainingPairs]:
+        return [TrainingPairs(items, np.ones(items.size, np.float32), np.zeros(items.size)) for items in self.train]
 
     def measure(self, scores: FloatArray | DoubleArray) -> RankingScores:
         """Mean over people; scores: (n_people, n_items), or (n_items,) for all of them."""
@@ -73,9 +75,8 @@ def run_swarm(
 ) -> list[RankingScores]:
     """Quality after each of `rounds`, which increase. degree: neighbours that each peer picks."""
     rng = np.random.default_rng([seed, 2])
-    swarm = LabSwarm(
-        learning, privacy, task.item_keys, rng.bytes(32), task.people, rng, degree=min(degree, len(task.train) - 1)
-    )
+    views = random_views(len(task.train), degree, rng)
+    swarm = LabSwarm(learning, privacy, task.item_keys, rng.bytes(32), task.histories, rng, views=views)
     measured = []
     for done, until in zip([0, *rounds], rounds, strict=False):
         swarm.run(until - done)

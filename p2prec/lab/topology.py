@@ -40,6 +40,17 @@ def neighbours(kind: Kind, histories: Histories, rng: np.random.Generator, degre
         linked = _torus(n_peers)
     else:
         linked = _friends(histories, degree)
+    return _views(linked, rng)
+
+
+def random_views(n_peers: int, degree: int, rng: np.random.Generator) -> list[IndexArray]:
+    """`neighbours` of the kind `random`, for which nobody's history matters."""
+    if degree >= n_peers - 1:
+        return _views(np.ones((n_peers, n_peers), np.bool_), rng)
+    return _views(_random(n_peers, degree, rng), rng)
+
+
+def _views(linked: BoolArray, rng: np.random.Generator) -> list[IndexArray]:
     np.fill_diagonal(linked, False)
     linked |= linked.T
     _connect(linked, rng)
