@@ -20,7 +20,7 @@ WARN_OF_TORCH = test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Wi
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-libp2p check bench bench-peers bench-transports parity results results-run test-slow test-torch test-deploy chaos clean
+.PHONY: help demo test test-libp2p check bench bench-peers bench-transports parity results results-run test-slow test-torch test-deploy chaos testbed-test testbed-faults clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -72,6 +72,12 @@ test-deploy: $(VENV)/.dev ## Check what is in deploy/: dashboard, alerts, units 
 
 chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for what they lost
 	@$(BIN)/python -m pytest -q tests/e2e/test_chaos.py -k "50 or full_disk" $(ARGS)
+
+testbed-test: $(VENV)/.dev ## Run weak devices in containers and hold them to what they must show (PEERS=50; needs Docker; 5 minutes)
+	@TESTBED_PEERS=$(or $(PEERS),50) $(BIN)/python -m pytest -q tests/e2e/test_testbed_containers.py -k weak_devices $(ARGS)
+
+testbed-faults: $(VENV)/.dev ## Disturb weak devices in containers in every way of deploy/faults (PEERS=24; as root; half an hour)
+	@TESTBED_PEERS=$(or $(PEERS),24) $(BIN)/python -m pytest -q tests/e2e/test_testbed_containers.py -k comes_back $(ARGS)
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) $(GOSSIPY_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,95 @@
+"""Weak devices in real containers: what a swarm of them must show, and what it must survive.
+
+Run by `make testbed-test` and `make testbed-faults`, which set TESTBED_PEERS; minutes long, and in need of a container engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2prec.testbed.faults import profile_names
+
+ROOT = Path(__file__).parents[2]
+PEERS = int(os.environ.get("TESTBED_PEERS", "0"))
+OUTPUT = Path(os.environ.get("TESTBED_OUTPUT", ROOT / "build" / "testbed"))
+"""Where reports are left, whatever they say."""
+LEARNING_DEADLINE_S = 600.0
+STEADY_S = 200.0
+"""A hundred rounds of two seconds: learning has slowed down to its final pace."""
+NETWORK_FAULTS = {"loss", "delay", "partition", "flapping"}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PEERS, reason="containers are started by make testbed-test and make testbed-faults only"),
+]
+
+
+def testbed(folder: Path, *arguments: str, wanted: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run `p2prec testbed ARGUMENTS`. wanted: exit code, None for any."""
+    done = subprocess.run(
+        [sys.executable, "-m", "p2prec", "testbed", *arguments, "--folder", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert wanted in (None, done.returncode), f"{done.stdout}\n{done.stderr}"
+    return done
+
+
+def start(folder: Path, *arguments: str) -> None:
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    testbed(folder, "up", "--peers", str(PEERS), *arguments)
+
+
+def report(folder: Path, name: str, *arguments: str, wanted: int | None) -> tuple[dict[str, Any], str]:
+    figures, page = OUTPUT / f"{name}.json", OUTPUT / f"{name}.html"
+    done = testbed(folder, "report", "--json", str(figures), "--html", str(page), *arguments, wanted=wanted)
+    return json.loads(figures.read_text(encoding="utf-8")), f"{done.stdout}\n{done.stderr}"
+
+
+def test_weak_devices_find_each_other_and_learn(tmp_path: Path) -> None:
+    """All discovered within a minute, at most 70 MB each, better than popularity within ten minutes."""
+    began = time.monotonic()
+    try:
+        start(tmp_path / "run", "--seconds", "60")
+        while True:
+            found, shown = report(tmp_path / "run", f"peers-{PEERS}", "--seconds", "20", wanted=None)
+            failing = [check for check in found["checks"] if not check["holds"]]
+            if not failing or time.monotonic() - began > LEARNING_DEADLINE_S:
+                break
+        print(shown)
+        assert not failing, shown
+    finally:
+        testbed(tmp_path / "run", "down", wanted=None)
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A swarm that has learned, without noise on its contributions: what a fault does must show, not the noise."""
+    folder = tmp_path_factory.mktemp("steady") / "run"
+    try:
+        start(folder, "--round-interval", "2", "--noise", "0", "--seconds", str(STEADY_S))
+        report(folder, f"before-faults-{PEERS}", wanted=0)
+        yield folder
+        report(folder, f"after-faults-{PEERS}", wanted=None)
+    finally:
+        testbed(folder, "down", wanted=None)
+
+
+@pytest.mark.parametrize("name", profile_names(ROOT / "deploy" / "faults"))
+def test_a_swarm_comes_back_by_itself(name: str, steady: Path) -> None:
+    if name in NETWORK_FAULTS and os.geteuid():
+        pytest.skip("faults of the network need root on the machine of the container engine")
+    done = testbed(steady, "fault", name, "--json", str(OUTPUT / f"fault-{name}.json"), wanted=None)
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
