@@ -80,9 +80,11 @@ def checks(report: dict[str, Any]) -> list[Check]:
         ours, theirs = swarm[wanted], popularity[wanted]
         holds = ours is not None and (ours > theirs if wanted == "auc" else ours >= theirs)
         result.append(Check(f"{name} {at_least}, at the end", _compared(ours, theirs), holds))
-    refused, lost = report["network"]["messages_refused"]["sum"], report["network"]["queued_frames"]["max"]
+    people = [row["person"] for row in report["per_peer"]]
+    result.append(Check("no two peers share a person", f"{len(set(people))} people", len(set(people)) == len(people)))
+    refused, queued = report["network"]["messages_refused"]["sum"], report["network"]["queued_frames"]["max"]
     result.append(Check("no message broke the protocol", f"{refused:.0f}", refused == 0))
-    result.append(Check("no send queue grew beyond its bound of 33 frames", f"{lost:.0f} at most", lost <= 33))
+    result.append(Check("no send queue grew beyond its bound of 33 frames", f"{queued:.0f} at most", queued <= 33))
     return result
 
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PEERS = int(os.environ.get("TESTBED_PEERS", "0"))
 OUTPUT = Path(os.environ.get("TESTBED_OUTPUT", ROOT / "build" / "testbed"))
 """Where reports are left, whatever they say."""
+BASE_IMAGE = "python:3.11-slim-bookworm"
 LEARNING_DEADLINE_S = 600.0
 STEADY_S = 200.0
 """A hundred rounds of two seconds: learning has slowed down to its final pace."""
@@ -57,11 +58,33 @@ def report(folder: Path, name: str, *arguments: str, wanted: int | None) -> tupl
     return json.loads(figures.read_text(encoding="utf-8")), f"{done.stdout}\n{done.stderr}"
 
 
+def inspect(kind: str, name: str) -> dict[str, Any]:
+    done = subprocess.run(["docker", kind, "inspect", name], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)[0]
+    return found
+
+
+def require_locked_down(container: dict[str, Any]) -> None:
+    """Nobody who breaks into a peer finds rights, tools or room."""
+    host = container["HostConfig"]
+    assert container["Config"]["User"] not in ("", "0", "root")
+    assert container["Config"]["Healthcheck"]["Test"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert 0 < host["Memory"] <= 96 << 20
+    assert 0 < host["PidsLimit"] <= 64
+    assert host["NanoCpus"] == 100_000_000
+    image = inspect("image", container["Image"])
+    assert image["Size"] - inspect("image", BASE_IMAGE)["Size"] < 150e6
+
+
 def test_weak_devices_find_each_other_and_learn(tmp_path: Path) -> None:
     """All discovered within a minute, at most 70 MB each, better than popularity within ten minutes."""
     began = time.monotonic()
     try:
         start(tmp_path / "run", "--seconds", "60")
+        require_locked_down(inspect("container", "p2prec-peer-1"))
         while True:
             found, shown = report(tmp_path / "run", f"peers-{PEERS}", "--seconds", "20", wanted=None)
             failing = [check for check in found["checks"] if not check["holds"]]

@@ -150,6 +150,10 @@ def test_peers_that_never_came_up_are_missed() -> None:
     assert "all peers came up" in failing(build_report(RUN, well(hosts="ab")))
 
 
+def test_two_peers_with_one_person_are_noticed() -> None:
+    assert "no two peers share a person" in failing(build_report(RUN, well(person="0000")))
+
+
 def test_an_empty_run_holds_nothing_and_is_told_all_the_same() -> None:
     report = build_report(RUN, [])
     assert {"all peers came up", "resident memory of each at most 70 MB"} <= failing(report)
