@@ -38,6 +38,12 @@ p2prec lab compare --data ml-100k --objective explicit --split random --json com
 
 p2prec lab compare --data ml-100k --only swarm --only ease --only popularity
 """
+AUDIT_EPILOG = """Examples:
+
+p2prec lab audit --data ml-100k --epsilon 8
+
+p2prec lab audit --data movielens-small --epsilon 2 --colluders 0 --json audit.json
+"""
 SWEEP_EPILOG = """Examples:
 
 p2prec lab sweep grid.toml --output results
@@ -134,6 +140,13 @@ def run_command(
     crash: Annotated[
         float, typer.Option(min=0.0, max=0.5, metavar="P", help="With --epsilon: share that crashes in each sum.")
     ] = 0.1,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="numpy|torch[:DEVICE]",
+            help="What computes the kernels: numpy on all cores, or torch (needs p2prec[torch]), as torch:cuda.",
+        ),
+    ] = "numpy",
     measure_every: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Rounds between measurements.", show_default="ten in all")
     ] = None,
@@ -169,6 +182,7 @@ def run_command(
         drop=drop,
         online=online,
         engine=engine.value,
+        backend=backend,
         measure_every=measure_every,
         epsilon=epsilon,
         crash=crash,
@@ -234,6 +248,52 @@ def compare_command(
     show([*_about(report["config"]), text(""), *table(*comparison.table(report))], hang=None)
     for name, reason in report["skipped"].items():
         typer.echo(f"p2prec: {name} left out: {reason}", err=True)
+
+
+@lab_app.command("audit", epilog=AUDIT_EPILOG)
+def audit_command(
+    data: DataOption,
+    epsilon: Annotated[float, typer.Option(min=0.01, max=20.0, metavar="E", help="The promise to hold it to.")] = 8.0,
+    delta: Annotated[float, typer.Option(min=1e-12, max=0.01, metavar="D")] = 1e-5,
+    colluders: Annotated[
+        int, typer.Option(min=0, max=3, help="Mask partners of each person who tell the attacker their masks.")
+    ] = 3,
+    peers: PeersOption = "all",
+    trials: Annotated[int, typer.Option(min=240, max=1_000_000, help="Canaries.")] = 2400,
+    seed: SeedOption = 0,
+    json_file: JsonFileOption = None,
+    data_dir: DataDirOption = Path("../shared/data"),
+) -> None:
+    """Attack what peers send, and hold the result against the promise.
+
+    Canaries give a lower bound of epsilon with 95% confidence; it has to stay
+    below the promise, else the exit status is 1. Then everybody's first
+    messages are searched for who took part, what they know, who they are and
+    who is like whom, with privacy and without.
+    """
+    import platformdirs
+
+    from p2prec.errors import P2PRecError
+    from p2prec.lab.audit.report import audit
+
+    _check_writable("--json", json_file)
+    with _progress() as on_progress:
+        report = audit(
+            data,
+            epsilon,
+            delta,
+            data_dir,
+            platformdirs.user_cache_path("p2prec"),
+            on_progress,
+            colluders=colluders,
+            peers=_people(peers),
+            trials=trials,
+            seed=seed,
+        )
+    _write_json(json_file, report)
+    _show_audit(report)
+    if not report["holds"]:
+        raise P2PRecError("the promise does not hold: the attack proves a larger epsilon")
 
 
 @lab_app.command("sweep", epilog=SWEEP_EPILOG)
@@ -413,6 +473,30 @@ def _show_private(report: dict[str, Any]) -> None:
             labelled("sent", f"{bytes_text(sent)} per peer in all"),
         ]
     )
+
+
+def _show_audit(report: dict[str, Any]) -> None:
+    from p2prec.cli.screen import labelled, show, table, text
+
+    config, canaries = report["config"], report["canaries"]
+    proven = (
+        f"at least {report['epsilon_lower_bound']:.2f} with 95% confidence, {canaries['epsilon_point']:.2f} estimated"
+    )
+    show(
+        [
+            labelled("promise", f"epsilon {report['epsilon']:g}, delta {config['delta']:g}"),
+            labelled("proven", f"{proven} ({canaries['trials']:,} canaries, AUC {canaries['auc']:.3f})"),
+            text(""),
+        ]
+    )
+    columns = ("auc_outside", "auc", "auc_without_privacy")
+    rows = [
+        [name.replace("_", " "), *(f"{found[column]:.3f}" for column in columns)]
+        for name, found in report["attacks"].items()
+        if "auc_outside" in found
+    ]
+    header = ["AUC of attacks on messages", "outside", f"{config['colluders']} colluding", "without privacy"]
+    show(table(header, rows), hang=None)
 
 
 def _about(config: dict[str, Any]) -> list[Any]:

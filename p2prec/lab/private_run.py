@@ -90,6 +90,7 @@ def _sum(result: SumResult) -> dict[str, Any]:
         "crashed": int((~result.course.alive).sum()),
         "never_seen": len(result.course.never_seen),
         "lost": result.course.lost,
+        "voided": result.voided,
         "values": result.means.shape[1],
         "noise_over_curator": result.noise_ratio,
         "bytes_per_peer": result.bytes_per_peer,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,13 +16,16 @@ from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, Course, Crashes, decide, play
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import n_rows
 from p2prec.model.pairs import (
+    VOID_ABOVE,
     PairModel,
     centred,
     expected_popularity,
     fit,
     n_pairs,
     n_selected,
+    pair_noise,
     pair_scores,
+    popularity_noise,
     popularity_of,
     popularity_statistic,
     select,
@@ -49,6 +52,8 @@ class SumResult:
     """Noise in the copies, over that of a trusted curator with the same promise."""
     bytes_per_peer: float
     """Sent in this sum."""
+    voided: int = 0
+    """How often it was mixed anew, since something had not cancelled."""
 
 
 class PrivateSwarm:
@@ -82,7 +87,11 @@ class PrivateSwarm:
         n, plan = len(self.histories), self.plan
         votes = np.stack([popularity_statistic(items, self.n_items) for items in self.histories])
         self.popularity_sum = self._sum(
-            plan.popularity, self.n_items, lambda a, b: votes[:, a:b], on_progress, 0.0, 0.1
+            plan.popularity,
+            self.n_items,
+            lambda a, b: votes[:, a:b],
+            popularity_noise,
+            lambda part: on_progress(part / 10),
         )
         std = plan.popularity.sum_std(n) / n
         popularities = [popularity_of(mean) for mean in self.popularity_sum.means]
@@ -96,9 +105,8 @@ class PrivateSwarm:
             plan.pairs,
             n_pairs(len(agreed)),
             lambda a, b: units[:, rows[a:b]] * units[:, columns[a:b]] * scale[a:b],
-            on_progress,
-            0.1,
-            0.9,
+            lambda mean: pair_noise(mean, len(agreed)),
+            lambda part: on_progress(0.1 + 0.9 * part),
         )
         pair_std = plan.pairs.sum_std(n) / n
         return [
@@ -117,65 +125,94 @@ class PrivateSwarm:
         plan: SumPlan,
         count: int,
         statistic: Callable[[int, int], FloatArray],
+        noise_of: Callable[[FloatArray], float],
         on_progress: Callable[[float], None],
-        done: float,
-        share: float,
     ) -> SumResult:
-        """statistic(a, b): columns a to b of everybody's statistic."""
+        """statistic(a, b): columns a to b of everybody's statistic; noise_of: how much noise a mean must have in it."""
         n, rng = len(self.histories), self._rng
         pairs, contributing = mask_graph(n, rng)
+        masks = Masks(disjoint_batches(rng.permutation(pairs)), contributing, int(rng.integers(2**62)))
         partners = [np.concatenate([pairs[pairs[:, 0] == p, 1], pairs[pairs[:, 1] == p, 0]]) for p in range(n)]
         course = decide(self._views, partners, self._rounds, self._crashes, rng, inherit=self._inherit)
+        result = self._mixed(plan, count, statistic, masks, course, on_progress)
+        if noise_of(result.means[0]) <= VOID_ABOVE * plan.sum_std(n) / n or not self._inherit:
+            return result
+        # Something did not cancel. The survivors mix the same protected values again, the masks shared with the dead taken out:
+        # all that was sent before, so it costs no privacy but those partners.
+        crashed = course.alive
+        views = [view[crashed[view]] if crashed[p] else view[:0] for p, view in enumerate(self._views)]
+        partners = [row[crashed[row]] for row in partners]
+        again = decide(views, partners, self._rounds, Crashes(0.0), rng)
+        again.alive = crashed
+        again.never_seen = course.never_seen
+        second = self._mixed(plan, count, statistic, masks.without(~crashed), again, on_progress)
+        return replace(second, voided=1, bytes_per_peer=result.bytes_per_peer + second.bytes_per_peer)
+
+    def _mixed(
+        self,
+        plan: SumPlan,
+        count: int,
+        statistic: Callable[[int, int], FloatArray],
+        masks: Masks,
+        course: Course,
+        on_progress: Callable[[float], None],
+    ) -> SumResult:
+        n, contributing = len(self.histories), masks.contributing
         weight = weights(course, contributing)
+        counted = contributing.copy()
+        counted[list(course.never_seen)] = False
         # Those who crashed come back, and take over a living neighbour's copy.
-        source = np.where(course.alive, np.arange(n), rng.choice(np.flatnonzero(course.alive), n))[self.copies]
-        matchings = disjoint_batches(rng.permutation(pairs))
+        source = np.where(course.alive, np.arange(n), self._rng.choice(np.flatnonzero(course.alive), n))[self.copies]
         unmasked = {(a, b) for kind, rows in course.steps if kind == "unmask" for _, a, b, _ in rows.tolist()}
-        wanted = [
-            [(i, *pair) for i, pair in enumerate(batch.tolist()) if {(*pair,), (*pair[::-1],)} & unmasked]
-            for batch in matchings
-        ]
         means = np.empty((len(self.copies), count), np.float32)
-        squared, truths = 0.0, 0.0
+        squared = 0.0
         for start in range(0, count, COLUMNS_AT_ONCE):
             end = min(count, start + COLUMNS_AT_ONCE)
             own = np.where(contributing[:, None], statistic(start, end), 0).astype(np.float32)
-            block, corrections = self._protected(plan, own, contributing, matchings, wanted)
-            counted = contributing.copy()
-            counted[list(course.never_seen)] = False
-            truth = own[counted].mean(axis=0)
+            block, corrections = masks.protected(plan, own, start, unmasked)
             play(course, block, corrections)
-            part = block[source] * (plan.unit / weight[source, None])
-            means[:, start:end] = part
-            squared += float(((part - truth) ** 2).sum())
-            truths += part.size
-            on_progress(done + share * end / count)
-        central = 1 / (plan.mu * n)
+            means[:, start:end] = block[source] * (plan.unit / weight[source, None])
+            squared += float(((means[:, start:end] - own[counted].mean(axis=0)) ** 2).sum())
+            on_progress(end / count)
+        ratio = math.sqrt(squared / means.size) * plan.mu * n
         sent = course.exchanges * 2 * (count + 2 * n_rows(count)) / n
-        ratio = math.sqrt(squared / truths) / central
         return SumResult(means, course, int(contributing.sum()), ratio, sent)
 
-    def _protected(
-        self,
-        plan: SumPlan,
-        own: FloatArray,
-        contributing: BoolArray,
-        matchings: Sequence[IndexArray],
-        wanted: Sequence[Sequence[tuple[int, int, int]]],
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """Who masks whom in one sum, and the noise of all of it, the same whenever it is asked for."""
+
+    batches: Sequence[IndexArray]
+    """Pairs of partners, each batch without a peer in it twice."""
+    contributing: BoolArray
+    seed: int
+    gone: BoolArray | None = None
+    """Peers whose contribution and masks are left out."""
+
+    def without(self, gone: BoolArray) -> Masks:
+        return Masks(self.batches, self.contributing & ~gone, self.seed, gone)
+
+    def protected(
+        self, plan: SumPlan, own: FloatArray, start: int, unmasked: set[tuple[int, int]]
     ) -> tuple[FloatArray, dict[tuple[int, int], FloatArray]]:
-        """Everybody's protected statistics in units of the wire, and what cancels the masks in `wanted` (row in its batch, one,
-        other).
+        """Everybody's protected statistics in units of the wire, and what cancels the masks in `unmasked`.
+
+        own: (n_peers, n_columns) statistics, from column `start` on.
         """
-        rng, columns = self._rng, own.shape[1]
+        rng, columns = np.random.default_rng([self.seed, start]), own.shape[1]
         noise = rng.standard_normal(own.shape, np.float32) * np.float32(plan.independent_std)
-        block = (own + np.where(contributing[:, None], noise, np.float32(0))) / np.float32(plan.unit)
+        block = (own + np.where(self.contributing[:, None], noise, np.float32(0))) / np.float32(plan.unit)
         corrections = {}
-        for pairs, kept in zip(matchings, wanted, strict=True):
+        for pairs in self.batches:
             shared = rng.standard_normal((len(pairs), columns), np.float32)
+            if self.gone is not None:
+                shared[self.gone[pairs].any(axis=1)] = 0
             block[pairs[:, 0]] += shared
             block[pairs[:, 1]] -= shared
-            for row, one, other in kept:
-                corrections[one, other], corrections[other, one] = -shared[row], shared[row]
+            for row, (one, other) in enumerate(pairs.tolist() if unmasked else ()):
+                if (one, other) in unmasked or (other, one) in unmasked:
+                    corrections[one, other], corrections[other, one] = -shared[row], shared[row]
         return block, corrections
 
 

@@ -1,0 +1,69 @@
+"""What an attacker gets to see of all people of a data set, under each kind of protection, made by the product's own code."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2prec.lab.private_swarm import HONEST_SHARE, mask_graph
+from p2prec.model.nearest import decode, encode
+from p2prec.model.pairs import popularity_statistic
+from p2prec.peer.private_sum import PrivateSum
+from p2prec.privacy.masks import mask
+from p2prec.privacy.plan import PrivacyPlan, SumPlan
+from p2prec.privacy.stream import NoiseStream
+from p2prec.types import FloatArray, IndexArray, PeerId
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """One row a person, one column an item."""
+
+    clear: FloatArray
+    """What people contribute, before protection."""
+    messages: FloatArray
+    """The first message after it, less what colluding partners know of it."""
+    silent: FloatArray
+    """The same of people who contribute nothing, under noise of its own."""
+
+
+def unprotected(histories: Sequence[IndexArray], n_items: int) -> Observed:
+    """Contributions to the popularity, as they are."""
+    clear = np.stack([popularity_statistic(items, n_items) for items in histories])
+    return Observed(clear, decode(encode(clear), n_items), np.zeros_like(clear))
+
+
+def protected(
+    histories: Sequence[IndexArray],
+    n_items: int,
+    epsilon: float,
+    delta: float,
+    colluders: int,
+    rng: np.random.Generator,
+) -> Observed:
+    """Contributions to the popularity under a promise. colluders: of each person's mask partners, who tell their masks."""
+    clear = np.stack([popularity_statistic(items, n_items) for items in histories])
+    plan = PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * len(histories))).popularity
+    return Observed(
+        clear, _messages(clear, plan, colluders, rng), _messages(np.zeros_like(clear), plan, colluders, rng)
+    )
+
+
+def _messages(statistics: FloatArray, plan: SumPlan, colluders: int, rng: np.random.Generator) -> FloatArray:
+    n, count = statistics.shape
+    pairs, _ = mask_graph(n, rng)
+    ids = [PeerId(f"person{person:06d}") for person in range(n)]
+    keys: list[dict[PeerId, bytes]] = [{} for _ in range(n)]
+    for one, other in pairs.tolist():
+        keys[one][ids[other]] = keys[other][ids[one]] = secrets.token_bytes(32)
+    seen = np.empty_like(statistics)
+    for person in range(n):
+        own = PrivateSum(ids[person], count, plan)
+        own.contribute(statistics[person], keys[person], NoiseStream.private())
+        seen[person] = decode(own.outgoing().value, count) * np.float32(plan.unit)
+        for partner in list(keys[person])[:colluders]:
+            seen[person] -= mask(keys[person][partner], ids[person], partner, count, plan.mask_std)
+    return seen
