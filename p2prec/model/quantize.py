@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from p2prec.manifest import LearningParameters
-from p2prec.model.state import PROBE_WIDTH, ModelState, n_columns
+from p2prec.model.state import PROBE_WIDTH, ModelState, factors_first, n_columns
 from p2prec.types import DoubleArray, FloatArray, Int8Array, Int32Array, ScaleCodes
 
 BLOCK = 16
@@ -62,7 +62,7 @@ entry, for the price of one draw. It decides nothing that anybody may not know: 
 class Dice(Protocol):
     """What rounding needs of a generator (`numpy.random.Generator` is one)."""
 
-    def integers(self, high: int, /) -> Any: ...
+    def integers(self, high: int, /, *, size: Any = ...) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +121,10 @@ class TableShapes:
     evidence: TableShape
     gram: TableShape
     probe: TableShape
+    item_rows: slice
+    """Which rows of the catalogue the item tables and the evidence are about."""
+    small_rows: tuple[slice, slice, slice]
+    """Where evidence, gram and probe lie when they are rounded in one."""
 
     def __iter__(self) -> Iterator[TableShape]:
         """In the order in which they are transmitted."""
@@ -144,13 +148,20 @@ def table_shapes(parameters: LearningParameters, n_items: int, part: int = 0) ->
     rows = part_rows(n_items, parameters.n_parts, part)
     n_rows, columns = rows.stop - rows.start, n_columns(parameters)
     coarse = coarse_levels(parameters)
+    evidence = math.ceil(n_rows / BLOCK)
     gram, probe = (math.ceil(columns**2 / BLOCK), PROBE_WIDTH // BLOCK) if part == 0 else (0, 0)
     return TableShapes(
         item_factors=TableShape(n_rows, columns, coarse),
         gradient=TableShape(n_rows, columns, coarse),
-        evidence=TableShape(math.ceil(n_rows / BLOCK), BLOCK, FINE_LEVELS),
+        evidence=TableShape(evidence, BLOCK, FINE_LEVELS),
         gram=TableShape(gram, BLOCK, FINE_LEVELS),
         probe=TableShape(probe, BLOCK, FINE_LEVELS),
+        item_rows=rows,
+        small_rows=(
+            slice(evidence),
+            slice(evidence, evidence + gram),
+            slice(evidence + gram, evidence + gram + probe),
+        ),
     )
 
 
@@ -179,24 +190,46 @@ def quantize(table: FloatArray, rng: Dice, levels: int = FINE_LEVELS) -> Quantiz
     numbers broke must not break others). The error of a value is below one level, `SCALES[codes[i]]`, which is at most
     9/8 max|row i| / levels.
     """
-    rounded, codes = _rounded(table, rng, levels)
-    return QuantizedTable(codes, rounded.astype(np.int8))
+    return _rounded(table, rng, levels).quantized()
 
 
-def _rounded(table: FloatArray, rng: Dice, levels: int) -> tuple[FloatArray, ScaleCodes]:
-    """The values as whole numbers (float32), and the scale codes of their rows."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rounded:
+    """A table before it is packed."""
+
+    levels: FloatArray
+    """(..., n_rows, n_columns) float32, whole numbers."""
+    codes: Int32Array
+    """(..., n_rows)."""
+    scale: FloatArray
+    """(..., n_rows), SCALES of the codes."""
+
+    def __getitem__(self, rows: slice) -> _Rounded:
+        return _Rounded(self.levels[..., rows, :], self.codes[..., rows], self.scale[..., rows])
+
+    def quantized(self) -> QuantizedTable:
+        return QuantizedTable(self.codes.astype(np.uint8), self.levels.astype(np.int8))
+
+    def values(self) -> FloatArray:
+        """What the other side will read. Uses up `levels`."""
+        levels = self.levels
+        levels *= self.scale[..., None]
+        return levels
+
+
+def _rounded(table: FloatArray, rng: Dice, levels: int) -> _Rounded:
     if table.size == 0:
-        return np.zeros(table.shape, np.float32), np.zeros(table.shape[:-1], np.uint8)
+        return _Rounded(np.zeros(table.shape, np.float32), *(np.zeros(table.shape[:-1], t) for t in (np.int32, np.float32)))
     magnitude = np.maximum(table.max(axis=-1), -table.min(axis=-1))
     if not magnitude.max() <= MAX_MAGNITUDE:
         table = np.clip(np.nan_to_num(table, nan=0.0), -MAX_MAGNITUDE, MAX_MAGNITUDE)
         magnitude = np.abs(table).max(axis=-1)
     codes = _codes(magnitude, levels)
-    rounded = table * (np.float32(1) / _scale(codes))[..., None]
+    scale = ((codes + _BITS_OF_CODE_0) << _BITS).view(np.float32)
+    rounded = table * (np.float32(1) / scale)[..., None]
     rounded += _dither(table, rng)
     np.floor(rounded, out=rounded)
-    # A row of zeros stays one, whatever its scale: the dither is below 1.
-    return rounded, np.where(magnitude > 0, codes, np.int32(ZERO_CODE)).astype(np.uint8)
+    return _Rounded(rounded, codes, scale)
 
 
 def _codes(magnitude: FloatArray, levels: int) -> Int32Array:
@@ -207,25 +240,25 @@ def _codes(magnitude: FloatArray, levels: int) -> Int32Array:
     return np.minimum(np.maximum(codes, 1), MAX_CODE)
 
 
-def _scale(codes: Int32Array) -> FloatArray:
-    """SCALES of codes from 1 on, without a look at the table."""
-    return ((codes + _BITS_OF_CODE_0) << _BITS).view(np.float32)
-
-
 def _dither(table: FloatArray, rng: Dice) -> FloatArray:
     """Uniform on (0, 1), in the table's shape and memory order (factors first: `p2prec.model.state`)."""
     *leading, n_rows, columns = table.shape
+    if leading:  # each peer reads from a place of its own
+        starts = rng.integers(_DITHER_PERIOD, size=leading)
+        places = (starts[..., None] + np.arange(n_rows * columns)) % _DITHER_PERIOD
+        drawn = np.asarray(_DITHER, like=places)[places]
+        return np.swapaxes(drawn.reshape(*leading, columns, n_rows), -1, -2)
     start = int(rng.integers(_DITHER_PERIOD))
     drawn = _DITHER[start : start + table.size]
     if len(drawn) < table.size:
         drawn = np.resize(drawn[:_DITHER_PERIOD], table.size)
-    return np.swapaxes(drawn.reshape(*leading, columns, n_rows), -1, -2)
+    return np.swapaxes(drawn.reshape(columns, n_rows), -1, -2)
 
 
 def dequantize(table: QuantizedTable) -> FloatArray:
     """The values that a table stands for: (..., n_rows, n_columns) float32."""
     values = table.values.astype(np.float32)
-    values *= SCALES[table.codes][..., None]
+    values *= np.asarray(SCALES, like=table.codes)[table.codes][..., None]
     return values
 
 
@@ -244,51 +277,32 @@ class Transmitted:
     """(..., PROBE_WIDTH); (..., 0) in other parts than 0."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rounded:
-    """A state's tables as whole numbers (float32) with the codes of their rows; the small tables in one, by _small_rows."""
-
-    item_factors: tuple[FloatArray, ScaleCodes]
-    gradient: tuple[FloatArray, ScaleCodes]
-    small: tuple[FloatArray, ScaleCodes]
-
-
-def _round_state(parameters: LearningParameters, state: ModelState, part: int, rng: Dice) -> _Rounded:
-    rows = part_rows(state.item_factors.shape[-2], parameters.n_parts, part)
-    levels = coarse_levels(parameters)
+def _round_state(
+    parameters: LearningParameters, state: ModelState, shapes: TableShapes, part: int, rng: Dice
+) -> Iterator[_Rounded]:
+    """Q, S, W, G and the probe of a part."""
+    rows = shapes.item_rows
+    levels = shapes.item_factors.levels
+    yield _rounded(state.item_factors[..., rows, :], rng, levels)
+    yield _rounded(state.gradient[..., rows, :], rng, levels)
     vectors = [state.evidence[..., rows]]
     if part == 0:
         vectors += [state.gram.reshape(*state.gram.shape[:-2], -1), state.probe]
-    return _Rounded(
-        item_factors=_rounded(state.item_factors[..., rows, :], rng, levels),
-        gradient=_rounded(state.gradient[..., rows, :], rng, levels),
-        small=_rounded(_blocked(vectors), rng, FINE_LEVELS),
-    )
+    small = _rounded(_blocked(vectors), rng, FINE_LEVELS)
+    yield from (small[section] for section in shapes.small_rows)
 
 
 def quantize_state(parameters: LearningParameters, state: ModelState, part: int, rng: Dice) -> QuantizedTables:
     """What a peer transmits of its state. Rounding is drawn afresh on every call."""
-    rounded = _round_state(parameters, state, part, rng)
-    values, codes = rounded.small
     shapes = table_shapes(parameters, state.item_factors.shape[-2], part)
-    sections = _small_rows(shapes)
-    small = [QuantizedTable(codes[..., rows], values[..., rows, :].astype(np.int8)) for rows in sections]
-    large = [
-        QuantizedTable(codes, values.astype(np.int8)) for values, codes in (rounded.item_factors, rounded.gradient)
-    ]
-    return QuantizedTables(part, *large, *small)
+    return QuantizedTables(part, *(table.quantized() for table in _round_state(parameters, state, shapes, part, rng)))
 
 
 def transmit(parameters: LearningParameters, state: ModelState, part: int, rng: Dice) -> Transmitted:
     """`values_of(quantize_state(...))` to the bit, without the detour over bytes (the lab)."""
-    rounded = _round_state(parameters, state, part, rng)
-    scaled = []
-    for values, codes in (rounded.item_factors, rounded.gradient, rounded.small):
-        values *= SCALES[codes][..., None]
-        scaled.append(values)
     shapes = table_shapes(parameters, state.item_factors.shape[-2], part)
-    small = [scaled[2][..., rows, :] for rows in _small_rows(shapes)]
-    return _transmitted(shapes, part, *scaled[:2], *small)
+    tables = _round_state(parameters, state, shapes, part, rng)
+    return _transmitted(shapes, part, *(table.values() for table in tables))
 
 
 def values_of(parameters: LearningParameters, n_items: int, tables: QuantizedTables) -> Transmitted:
@@ -342,7 +356,7 @@ def move(
     parameters: LearningParameters, state: ModelState, by: Transmitted, share: float | DoubleArray, half: float
 ) -> None:
     """`apply_exchange` with the difference already formed; the other side moves by minus its share and minus a half."""
-    rows = part_rows(state.item_factors.shape[-2], parameters.n_parts, by.part)
+    rows = table_shapes(parameters, state.item_factors.shape[-2], by.part).item_rows
     weight, factor_weight = np.float32(half), np.asarray(share, np.float32)[..., None, None]
     state.item_factors[..., rows, :] += factor_weight * by.item_factors
     state.gradient[..., rows, :] += weight * by.gradient
@@ -368,15 +382,9 @@ def other_share(age: float | DoubleArray, other_age: float | DoubleArray) -> Dou
 def _blocked(vectors: Sequence[FloatArray]) -> FloatArray:
     """Vectors (..., n) one after the other, each in rows of BLOCK, zero padded: (..., n_rows, BLOCK)."""
     n_rows = [math.ceil(vector.shape[-1] / BLOCK) for vector in vectors]
-    padded = np.zeros((*vectors[0].shape[:-1], sum(n_rows) * BLOCK), np.float32)
+    padded = np.zeros((*vectors[0].shape[:-1], sum(n_rows) * BLOCK), np.float32, like=vectors[0])
     start = 0
     for vector, rows in zip(vectors, n_rows, strict=True):
         padded[..., start : start + vector.shape[-1]] = vector
         start += rows * BLOCK
-    return padded.reshape(*padded.shape[:-1], -1, BLOCK)
-
-
-def _small_rows(shapes: TableShapes) -> list[slice]:
-    """Where evidence, gram and probe lie among the rows of `_blocked`."""
-    ends = np.cumsum([shapes.evidence.rows, shapes.gram.rows, shapes.probe.rows]).tolist()
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    return factors_first(padded.reshape(*padded.shape[:-1], -1, BLOCK))
