@@ -63,6 +63,7 @@ OTHER_SWARM = b"\xee" * 32
 MANIFEST = manifests.load(VECTORS / INPUT)
 CATALOGUE = Catalogue.from_canonical_csv(MANIFEST.catalogue_csv())
 SHAPES = [table_shapes(MANIFEST.learning, len(CATALOGUE), part) for part in range(MANIFEST.learning.n_parts)]
+TABLES = [field.name for field in dataclasses.fields(QuantizedTables) if field.name != "part"]
 CODEC = Codec(MANIFEST.learning, len(CATALOGUE))
 SESSION = session_id(NONCES["alice"], NONCES["bob"])
 
@@ -132,7 +133,8 @@ def _swarm(files: Files) -> Entry:
         "swarm_id": MANIFEST.swarm_id.hex(),
         "catalogue": "catalogue.csv",
         "table_shapes": [
-            {name: list(shape.values()) for name, shape in dataclasses.asdict(shapes).items()} for shapes in SHAPES
+            {name: [shape.rows, shape.columns, shape.levels] for name, shape in zip(TABLES, shapes, strict=True)}
+            for shapes in SHAPES
         ],
         "initial_item_factors": {"file": "initial-item-factors.bin", "type": "little-endian float32, row by row"},
     }
@@ -195,7 +197,7 @@ def tables(part: int, offset: int = 0) -> QuantizedTables:
         values = (np.arange(shape.rows * shape.columns) * 7 + start) % (2 * shape.levels + 1) - shape.levels
         codes = np.linspace(LARGEST_CODES[shape.levels], 0, shape.rows).astype(np.uint8)
         shaped = values.astype(np.int8).reshape(shape.rows, shape.columns)
-        return QuantizedTable(codes, np.where(codes[:, None] > 0, shaped, np.int8(0)))
+        return QuantizedTable(codes, shaped)
 
     evidence, gram = table(shapes.evidence, 200 + offset), table(shapes.gram, 127 + offset)
     evidence.values.reshape(-1)[shapes.item_factors.rows :] = 0
@@ -445,7 +447,6 @@ def _refuse_by_tables(add: Add) -> None:
     offer("value-of-minus-128", "with a value of -128 in the gram", 10, b"\x80" + fine[1:])
     offer("large-scale", "with scale code 251 in a table of 4 bits", 3, b"\xfb" + codes[1:])
     offer("large-fine-scale", "with scale code 217 in a table of 8 bits", 9, b"\xd9" + offers[0][9][1:])
-    offer("row-of-scale-0", "with values in a row of scale 0", 3, bytes(len(codes)))
     offer("odd-half", "with a value beyond the last in four bits", 4, coarse[:-1] + bytes([coarse[-1] | 0x10]))
     evidence, gram = offers[0][8], offers[0][10]
     n_rows, n_entries = SHAPES[0].item_factors.rows, SHAPES[0].item_factors.columns ** 2

@@ -29,8 +29,6 @@ AGE_CAP = 100
 FINE_LEVELS = 127
 """Of the small tables (evidence, gram, probe), which always travel at 8 bits a value."""
 
-ZERO_CODE = 0
-"""The scale code of a row of zeros."""
 _SCALE_STEP = 9 / 8
 """The largest factor between one scale and the next."""
 MAX_CODE = 255
@@ -43,13 +41,11 @@ _BITS_OF_CODE_0 = (127 + _FIRST_EXPONENT) << 3
 
 def _scales() -> FloatArray:
     code = np.arange(MAX_CODE + 1)
-    scales = np.ldexp(1 + (code % 8) / 8, _FIRST_EXPONENT + code // 8).astype(np.float32)
-    scales[ZERO_CODE] = 0.0
-    return scales
+    return np.ldexp(1 + (code % 8) / 8, _FIRST_EXPONENT + code // 8).astype(np.float32)
 
 
 SCALES: FloatArray = _scales()
-"""(256,) float32: what each scale code stands for, `(1 + code % 8 / 8) * 2^(code // 8 - 24)`, and 0 for code 0."""
+"""(256,) float32: what each scale code stands for, `(1 + code % 8 / 8) * 2^(code // 8 - 24)`."""
 
 _DITHER_PERIOD = 1 << 16
 _DITHER: FloatArray = np.tile(
@@ -72,7 +68,7 @@ class QuantizedTable:
     codes: ScaleCodes
     """(..., n_rows) uint8."""
     values: Int8Array
-    """(..., n_rows, n_columns) int8, -levels to levels; 0 where the code is ZERO_CODE."""
+    """(..., n_rows, n_columns) int8, -levels to levels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,11 +229,11 @@ def _rounded(table: FloatArray, rng: Dice, levels: int) -> _Rounded:
 
 
 def _codes(magnitude: FloatArray, levels: int) -> Int32Array:
-    """(..., n_rows) the smallest codes whose scales take `levels` to the magnitude; 1 at least."""
+    """(..., n_rows) the smallest codes whose scales take `levels` to the magnitude; a row of zeros has code 0."""
     smallest = magnitude * np.float32(1.000001 / levels)
     codes = (smallest.view(np.int32) + ((1 << _BITS) - 1)) >> _BITS
     codes -= _BITS_OF_CODE_0
-    return np.minimum(np.maximum(codes, 1), MAX_CODE)
+    return np.minimum(np.maximum(codes, 0), MAX_CODE)
 
 
 def _dither(table: FloatArray, rng: Dice) -> FloatArray:

@@ -13,7 +13,6 @@ import numpy as np
 from p2prec.manifest import LearningParameters
 from p2prec.model.quantize import (
     BLOCK,
-    ZERO_CODE,
     QuantizedTable,
     QuantizedTables,
     TableShape,
@@ -29,6 +28,8 @@ TABLES_FIELDS: Final = 11
 
 _NIBBLE_LEVELS = 7
 """Values of at most so much are packed two to a byte."""
+_PAIR = np.dtype("<u2")
+"""Two values of a byte each, the first in the low one: all arithmetic is then along memory."""
 
 
 class TablesLayout:
@@ -83,8 +84,8 @@ def pack_values(values: Int8Array, shape: TableShape) -> bytes:
         return flat.tobytes()
     if flat.size % 2:
         flat = np.append(flat, np.uint8(0))
-    pairs = flat.reshape(-1, 2)
-    return (pairs[:, 0] & 0xF | pairs[:, 1] << 4).tobytes()
+    pairs = flat.view(_PAIR)
+    return (pairs & 0xF | pairs >> 4 & 0xF0).astype(np.uint8).tobytes()
 
 
 def unpack_values(data: bytes, shape: TableShape) -> Int8Array:
@@ -93,9 +94,9 @@ def unpack_values(data: bytes, shape: TableShape) -> Int8Array:
     Raises RemoteMisbehaviour ("malformed") when the four bits that an odd count leaves are not 0. Values may be any that the
     bits can hold.
     """
-    flat = np.frombuffer(data, np.int8)
+    flat: Int8Array = np.frombuffer(data, np.int8)
     if shape.levels <= _NIBBLE_LEVELS:
-        flat = _nibbles(flat)
+        flat = _nibbles(data)
         if flat.size > shape.rows * shape.columns:
             if flat[-1]:
                 raise malformed("a value beyond the last one")
@@ -104,12 +105,15 @@ def unpack_values(data: bytes, shape: TableShape) -> Int8Array:
     return flat.reshape(shape.columns, shape.rows).T
 
 
-def _nibbles(data: Int8Array) -> Int8Array:
+def _nibbles(data: bytes) -> Int8Array:
     """(2 n,) int8: the low, then the high half of each byte, as two's complement."""
-    halves = np.empty((data.size, 2), np.int8)
-    halves[:, 0] = data << 4 >> 4
-    halves[:, 1] = data >> 4
-    return halves.reshape(-1)
+    pairs = np.frombuffer(data, np.uint8).astype(_PAIR)
+    pairs |= pairs << 4
+    pairs &= 0x0F0F
+    halves = pairs.view(np.int8)
+    halves ^= 8  # and minus 8: the fourth bit becomes the sign
+    halves -= 8
+    return halves
 
 
 def _check_padding(vector: QuantizedTable, n_values: int) -> None:
@@ -126,7 +130,4 @@ def _read_table(codes: Any, values: Any, shape: TableShape) -> QuantizedTable:
     )
     if not within_bounds(table, shape):
         raise malformed("a scale or a value is out of range")
-    # One spelling of a row of zeros.
-    if (table.values.T * (table.codes == ZERO_CODE)).any():
-        raise malformed("a value other than 0 in a row of scale 0")
     return table

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgpack
+import msgspec
 import numpy as np
 import pytest
 
 from p2prec.errors import RemoteMisbehaviour, UsageError
 from p2prec.identity import Identity
-from p2prec.model.quantize import MAX_MAGNITUDE, QuantizedTable, QuantizedTables, TableShapes
+from p2prec.manifest import LearningParameters
+from p2prec.model.quantize import QuantizedTable, QuantizedTables, TableShape, table_shapes
 from p2prec.peer.messages import (
     Answer,
     Close,
@@ -30,25 +33,43 @@ from p2prec.peer.messages import (
     Resolution,
     Resolve,
 )
-from p2prec.wire.codec import Codec, MessageType, unpack_array
+from p2prec.wire.codec import Codec, MessageType
+from p2prec.wire.fields import unpack_array
 from p2prec.wire.limits import MAX_FRAME_BYTES, MAX_PEERS_PAYLOAD_BYTES
+from p2prec.wire.tables import pack_values, unpack_values
 
-SHAPES = TableShapes(item_factors=(20, 3), gradient=(20, 3), evidence=(2, 16), gram=(3, 3))
-CODEC = Codec(SHAPES)
+LEARNING = LearningParameters(n_factors=3, value_bits=4, n_parts=2)
+EIGHT_BITS = msgspec.structs.replace(LEARNING, value_bits=8)
+N_ITEMS = 21
+N_ROWS = 11
+"""Of part 0: an odd number of values, and 5 rows of padding in the evidence."""
+CODEC = Codec(LEARNING, N_ITEMS)
 PEER_ID = Identity.from_seed(bytes(32)).peer_id
 ID16 = bytes(range(16))
-MAX_SCALE = float(np.float16(MAX_MAGNITUDE / 127))
+LARGEST_CODE = {4: 250, 8: 216}
+"""By the bits of a value."""
+PART, CODES, VALUES = 2, range(3, 13, 2), range(4, 14, 2)
+"""Where they are among the fields of an offer."""
 
 
-def tables() -> QuantizedTables:
-    rng = np.random.default_rng(0)
+def tables(part: int = 0, learning: LearningParameters = LEARNING) -> QuantizedTables:
+    rng = np.random.default_rng(part)
+    shapes = table_shapes(learning, N_ITEMS, part)
 
-    def table(shape: tuple[int, int]) -> QuantizedTable:
-        return QuantizedTable(rng.random(shape[0]).astype(np.float16), rng.integers(-127, 128, shape, dtype=np.int8))
+    def table(shape: TableShape, n_used: int | None = None) -> QuantizedTable:
+        values = rng.integers(-shape.levels, shape.levels + 1, (shape.rows, shape.columns), dtype=np.int8)
+        if n_used is not None:
+            values.reshape(-1)[n_used:] = 0
+        return QuantizedTable(rng.integers(0, 217, shape.rows, dtype=np.uint8), values)
 
-    made = QuantizedTables(table((20, 3)), table((20, 3)), table((2, 16)), table((3, 3)))
-    made.evidence.values[1, 4:] = 0  # 20 items: the rest of the second block is padding
-    return made
+    return QuantizedTables(
+        part,
+        table(shapes.item_factors),
+        table(shapes.gradient),
+        table(shapes.evidence, shapes.item_factors.rows),
+        table(shapes.gram, 9),
+        table(shapes.probe),
+    )
 
 
 def fields(message: Message) -> list[Any]:
@@ -92,115 +113,182 @@ def test_every_small_message_survives(message: Message) -> None:
 
 
 @pytest.mark.parametrize("kind", [Offer, Answer])
-def test_tables_survive_to_the_bit(kind: type[Offer] | type[Answer]) -> None:
-    sent = kind(ID16, 7, tables())
-    received = CODEC.decode(*CODEC.encode(sent))
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("learning", [LEARNING, EIGHT_BITS], ids=["4 bits", "8 bits"])
+def test_tables_survive_to_the_bit(kind: type[Offer] | type[Answer], part: int, learning: LearningParameters) -> None:
+    codec = Codec(learning, N_ITEMS)
+    sent = kind(ID16, 7, tables(part, learning))
+    received = codec.decode(*codec.encode(sent))
     assert isinstance(received, kind)
-    assert (received.exchange_id, received.age_rounds) == (ID16, 7)
-    for name in ("item_factors", "gradient", "evidence", "gram"):
-        one, other = getattr(sent.tables, name), getattr(received.tables, name)
+    assert (received.exchange_id, received.age_rounds, received.tables.part) == (ID16, 7, part)
+    for one, other in zip(sent.tables, received.tables, strict=True):
         assert np.array_equal(one.values, other.values) and one.values.dtype == other.values.dtype
-        assert np.array_equal(one.scales, other.scales) and one.scales.dtype == other.scales.dtype
-
-
-def test_the_explicit_objective_has_no_gram() -> None:
-    codec = Codec(TableShapes((20, 3), (20, 3), (2, 16), (0, 0)))
-    sent = tables()
-    empty = QuantizedTable(np.zeros(0, np.float16), np.zeros((0, 0), np.int8))
-    offer = Offer(ID16, 0, QuantizedTables(sent.item_factors, sent.gradient, sent.evidence, empty))
-    received = codec.decode(*codec.encode(offer))
-    assert isinstance(received, Offer)
-    assert received.tables.gram.values.shape == (0, 0)
+        assert np.array_equal(one.codes, other.codes) and one.codes.dtype == other.codes.dtype
+        assert other.values.flags.f_contiguous  # factors first, as the kernels want them
 
 
 def test_a_received_table_cannot_be_written_to() -> None:
     received = CODEC.decode(*CODEC.encode(Offer(ID16, 0, tables())))
     assert isinstance(received, Offer)
-    with pytest.raises(ValueError, match="read-only"):
-        received.tables.gradient.values[0, 0] = 1
+    for table in received.tables:
+        for array in (table.values, table.codes):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1
 
 
-def test_scales_are_little_endian_on_the_wire() -> None:
-    sent = tables()
-    sent.gram.scales[:] = np.float16(1.5)  # 0x3e00
-    assert fields(Offer(ID16, 0, sent))[8] == b"\x00\x3e" * 3
+def test_values_go_column_by_column_two_to_a_byte() -> None:
+    shape = TableShape(3, 1, 7)
+    packed = pack_values(np.array([[1], [-7], [-1]], np.int8), shape)
+    assert packed == b"\x91\x0f"
+    assert unpack_values(packed, shape).tolist() == [[1], [-7], [-1]]
+    assert pack_values(np.array([[1, 2], [3, -4]], np.int8), TableShape(2, 2, 7)) == b"\x31\xc2"
+    assert pack_values(np.array([[1, 2], [3, -4]], np.int8), TableShape(2, 2, 127)) == b"\x01\x03\x02\xfc"
+    assert pack_values(np.zeros((0, 2), np.int8), TableShape(0, 2, 7)) == b""
+
+
+def test_every_four_bits_mean_what_twos_complement_says() -> None:
+    every = unpack_values(bytes(range(256)), TableShape(512, 1, 7)).reshape(-1)
+    expected = [half - 16 if half > 7 else half for byte in range(256) for half in (byte & 15, byte >> 4)]
+    assert every.tolist() == expected
+
+
+def test_parts_without_rows_are_parts() -> None:
+    """Five items in four parts: two rows, two, one and none."""
+    learning = msgspec.structs.replace(LEARNING, n_parts=4)
+    codec = Codec(learning, 5)
+    empty = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 3), np.int8))
+    nothing = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 16), np.int8))
+    received = codec.decode(*codec.encode(Offer(ID16, 0, QuantizedTables(3, empty, empty, nothing, nothing, nothing))))
+    assert isinstance(received, Offer)
+    assert [table.values.size for table in received.tables] == [0] * 5
 
 
 # Tables
 
 
-def _offer_with(position: int, value: Any) -> list[Any]:
-    values = fields(Offer(ID16, 0, tables()))
+def _offer_with(position: int, value: Any, part: int = 0) -> list[Any]:
+    values = fields(Offer(ID16, 0, tables(part)))
     values[position] = value
     return values
 
 
-@pytest.mark.parametrize("position", range(2, 10))
+def _accepted(values: list[Any], is_valid: bool) -> None:
+    if is_valid:
+        decode(MessageType.OFFER, values)
+    else:
+        assert refused(MessageType.OFFER, values) == Refusal.MALFORMED
+
+
+@pytest.mark.parametrize("part", [-1, 2, 255, True, None, "0", b"\x00", 0.0])
+def test_a_part_that_there_is_not_is_malformed(part: Any) -> None:
+    assert refused(MessageType.OFFER, _offer_with(PART, part)) == Refusal.MALFORMED
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_tables_of_one_part_are_not_those_of_another(part: int) -> None:
+    decode(MessageType.OFFER, _offer_with(PART, part, part))
+    assert refused(MessageType.OFFER, _offer_with(PART, 1 - part, part)) == Refusal.MALFORMED
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("position", [*CODES, *VALUES])
 @pytest.mark.parametrize("change", [-1, 1], ids=["one byte short", "one byte more"])
-def test_tables_of_another_size_are_malformed(position: int, change: int) -> None:
-    n_bytes = len(fields(Offer(ID16, 0, tables()))[position])
-    assert refused(MessageType.OFFER, _offer_with(position, bytes(n_bytes + change))) == Refusal.MALFORMED
+def test_tables_of_another_size_are_malformed(part: int, position: int, change: int) -> None:
+    n_bytes = len(fields(Offer(ID16, 0, tables(part)))[position]) + change
+    if n_bytes >= 0:
+        assert refused(MessageType.OFFER, _offer_with(position, bytes(n_bytes), part)) == Refusal.MALFORMED
 
 
-@pytest.mark.parametrize("position", range(2, 10))
+@pytest.mark.parametrize("position", [*CODES, *VALUES])
 @pytest.mark.parametrize("value", [None, "text", 1, [0]])
 def test_tables_of_another_type_are_malformed(position: int, value: Any) -> None:
     assert refused(MessageType.ANSWER, _offer_with(position, value)) == Refusal.MALFORMED
 
 
-@pytest.mark.parametrize("position", [2, 4, 6, 8])
-@pytest.mark.parametrize("scale", [np.inf, -np.inf, np.nan])
-def test_non_finite_scales_are_refused_as_such(position: int, scale: float) -> None:
-    n_rows = len(fields(Offer(ID16, 0, tables()))[position]) // 2
-    scales = np.ones(n_rows, "<f2")
-    scales[-1] = scale
-    assert refused(MessageType.OFFER, _offer_with(position, scales.tobytes())) == Refusal.NON_FINITE
+@pytest.mark.parametrize("position", CODES)
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_scale_codes_are_bounded(position: int, beyond: int) -> None:
+    n_rows = len(fields(Offer(ID16, 0, tables()))[position])
+    largest = LARGEST_CODE[4 if position in CODES[:2] else 8]
+    _accepted(_offer_with(position, bytes(n_rows - 1) + bytes([largest + beyond])), beyond == 0)
 
 
-@pytest.mark.parametrize(
-    ("scale", "is_valid"),
-    [(0.0, True), (MAX_SCALE, True), (np.nextafter(np.float16(MAX_SCALE), np.float16(np.inf)), False), (-0.5, False)],
-)
-def test_scales_are_bounded(scale: float, is_valid: bool) -> None:
-    values = _offer_with(2, np.full(20, scale, "<f2").tobytes())
-    if is_valid:
-        decode(MessageType.OFFER, values)
-    else:
-        assert refused(MessageType.OFFER, values) == Refusal.MALFORMED
+@pytest.mark.parametrize("position", VALUES[:2])
+@pytest.mark.parametrize(("value", "is_valid"), [(-7, True), (7, True), (-8, False)])
+@pytest.mark.parametrize("place", range(0, 33, 8))
+def test_values_of_four_bits_are_bounded(position: int, value: int, is_valid: bool, place: int) -> None:
+    values = np.zeros(34, np.uint8)
+    values[place] = value & 0xF
+    _accepted(_offer_with(position, (values[::2] | values[1::2] << 4).tobytes()), is_valid)
 
 
 @pytest.mark.parametrize(("value", "is_valid"), [(-127, True), (127, True), (-128, False)])
-def test_values_are_bounded(value: int, is_valid: bool) -> None:
-    values = _offer_with(3, np.full((20, 3), value, np.int8).tobytes())
-    if is_valid:
-        decode(MessageType.OFFER, values)
-    else:
-        assert refused(MessageType.OFFER, values) == Refusal.MALFORMED
+def test_values_of_eight_bits_are_bounded(value: int, is_valid: bool) -> None:
+    for position in VALUES[2:]:
+        _accepted(_offer_with(position, np.array([value] + 15 * [0], np.int8).tobytes()), is_valid)
 
 
-@pytest.mark.parametrize(("index", "is_valid"), [(19, True), (20, False), (31, False)])
-def test_evidence_beyond_the_catalogue_is_malformed(index: int, is_valid: bool) -> None:
-    evidence = np.zeros(32, np.int8)
-    evidence[index] = 1
-    values = _offer_with(7, evidence.tobytes())
-    if is_valid:
-        decode(MessageType.OFFER, values)
-    else:
-        assert refused(MessageType.OFFER, values) == Refusal.MALFORMED
+@pytest.mark.parametrize(("last", "is_valid"), [(0x07, True), (0x17, False), (0x87, False)])
+def test_the_half_byte_after_an_odd_number_of_values_is_zero(last: int, is_valid: bool) -> None:
+    values = _offer_with(VALUES[0], bytes(16) + bytes([last]))
+    _accepted(values, is_valid)
+
+
+@pytest.mark.parametrize(
+    ("position", "index", "is_valid"),
+    [
+        (VALUES[2], 10, True),
+        (VALUES[2], 11, False),
+        (VALUES[2], 15, False),
+        (VALUES[3], 8, True),
+        (VALUES[3], 9, False),
+    ],
+)
+def test_the_padding_of_a_vector_is_zero(position: int, index: int, is_valid: bool) -> None:
+    vector = np.zeros(16, np.int8)
+    vector[index] = 1
+    _accepted(_offer_with(position, vector.tobytes()), is_valid)
+
+
+def test_the_padding_is_in_the_last_row_of_many() -> None:
+    codec = Codec(msgspec.structs.replace(LEARNING, n_parts=1), 37)
+    shape = TableShape(3, 16, 127)
+    for index, is_valid in ((36, True), (37, False), (47, False)):
+        vector = np.zeros(48, np.int8)
+        vector[index] = 1
+        shapes = table_shapes(msgspec.structs.replace(LEARNING, n_parts=1), 37)
+        arrays = [piece for s in shapes for piece in (bytes([9] * s.rows), bytes(s.value_bytes))]
+        arrays[5] = pack_values(vector.reshape(3, 16), shape)
+        payload = msgpack.packb([ID16, 0, 0, *arrays])
+        if is_valid:
+            codec.decode(MessageType.OFFER, payload)
+        else:
+            with pytest.raises(RemoteMisbehaviour, match="malformed"):
+                codec.decode(MessageType.OFFER, payload)
 
 
 def test_only_tables_of_this_swarm_are_encoded() -> None:
     good = tables()
-    wrong_shape = QuantizedTable(good.gram.scales[:2], good.gram.values[:2])
-    wrong_type = QuantizedTable(good.gram.scales.astype(np.float32), good.gram.values)
-    for gram in (wrong_shape, wrong_type):
+    wrong_grams = (
+        QuantizedTable(good.gram.codes, good.gram.values[:, :15]),
+        QuantizedTable(good.gram.codes[:0], good.gram.values),
+        QuantizedTable(good.gram.codes.astype(np.float32), good.gram.values),
+        QuantizedTable(good.gram.codes, np.full((1, 16), -128, np.int8)),
+    )
+    for gram in wrong_grams:
         with pytest.raises(ValueError, match="a table of"):
-            CODEC.encode(Offer(ID16, 0, QuantizedTables(good.item_factors, good.gradient, good.evidence, gram)))
+            CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, gram=gram)))
+    for part in (-1, 2):
+        with pytest.raises(ValueError, match="part"):
+            CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, part=part)))
+    too_large = QuantizedTable(good.gradient.codes, np.full((N_ROWS, 3), 8, np.int8))  # would arrive as -8
+    with pytest.raises(ValueError, match="a table of"):
+        CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, gradient=too_large)))
 
 
 def test_what_the_other_side_would_refuse_is_not_sent() -> None:
     broken = tables()
-    broken.gram.scales[0] = np.nan
+    broken.gram.values[0, 9] = 1
     for message in (Offer(ID16, 0, broken), Commit(b"short"), PeersRequest(65), Ping(b"")):
         with pytest.raises(ValueError, match="not a valid"):
             CODEC.encode(message)
@@ -304,12 +392,14 @@ def test_payloads_are_bounded_by_type(kind: MessageType, limit: int) -> None:
         assert refusal.value.reason == reason
 
 
-def test_table_messages_are_bounded_by_the_swarms_shapes() -> None:
+def test_table_messages_are_bounded_by_the_largest_part() -> None:
+    table_bytes = table_shapes(LEARNING, N_ITEMS).payload_bytes
     n_bytes = len(CODEC.encode(Offer(ID16, (1 << 32) - 1, tables()))[1])
-    assert SHAPES.payload_bytes < n_bytes <= SHAPES.payload_bytes + 128
-    with pytest.raises(RemoteMisbehaviour) as refusal:
-        CODEC.decode(MessageType.OFFER, bytes(SHAPES.payload_bytes + 129))
-    assert refusal.value.reason == Refusal.OVERSIZED
+    assert table_bytes < n_bytes <= table_bytes + 128
+    for more, reason in ((128, Refusal.MALFORMED), (129, Refusal.OVERSIZED)):
+        with pytest.raises(RemoteMisbehaviour) as refusal:
+            CODEC.decode(MessageType.OFFER, bytes(table_bytes + more))
+        assert refusal.value.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -346,8 +436,15 @@ def test_a_goodbye_carries_any_text() -> None:
 
 
 def test_a_swarm_whose_tables_do_not_fit_is_refused_at_once() -> None:
-    overhead = 128 + 96  # of the payload and of the envelope
-    n_rows = (MAX_FRAME_BYTES - overhead) // 3  # rows of one value and a scale
-    Codec(TableShapes((n_rows, 1), (0, 0), (0, 0), (0, 0)))
+    room = MAX_FRAME_BYTES - 128 - 96  # of the payload and of the envelope
+    learning = LearningParameters(n_factors=1, value_bits=8)
+    # A row of two tables takes 2 bytes each, one of 16 rows of evidence 17; gram and probe 17 each.
+    n_items = (room - 34) * 16 // 81
+    while table_shapes(learning, n_items + 1).payload_bytes <= room:
+        n_items += 1
+    while table_shapes(learning, n_items).payload_bytes > room:
+        n_items -= 1
+    Codec(learning, n_items)
     with pytest.raises(UsageError, match="the limit is"):
-        Codec(TableShapes((n_rows + 1, 1), (0, 0), (0, 0), (0, 0)))
+        Codec(learning, n_items + 1)
+    Codec(msgspec.structs.replace(learning, n_parts=2), n_items + 1)

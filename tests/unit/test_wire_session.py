@@ -9,15 +9,15 @@ import pytest
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
-from p2prec.model.quantize import TableShapes
+from p2prec.manifest import LearningParameters
 from p2prec.peer.messages import Close, CloseReason, Commit, Hello, Ping, Pong, Refusal
 from p2prec.types import SwarmId
-from p2prec.wire.codec import MessageType
+from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
 from p2prec.wire.limits import MAX_FRAME_BYTES
 from p2prec.wire.session import Session
 
-SHAPES = TableShapes((4, 2), (4, 2), (1, 16), (2, 2))
+CODEC = Codec(LearningParameters(n_factors=2), 4)
 SWARM, OTHER_SWARM = SwarmId(b"\x01" * 32), SwarmId(b"\x02" * 32)
 ALICE, BOB, MALLORY = (Identity.from_seed(bytes([number]) * 32) for number in (1, 2, 3))
 
@@ -25,7 +25,7 @@ ALICE, BOB, MALLORY = (Identity.from_seed(bytes([number]) * 32) for number in (1
 def session(
     identity: Identity, remote: Identity, nonce: int, *, swarm: SwarmId = SWARM, instance: bytes = bytes(16)
 ) -> Session:
-    return Session(identity, swarm, remote.peer_id, SHAPES, session_nonce=bytes([nonce]) * 16, instance=instance)
+    return Session(identity, swarm, remote.peer_id, CODEC, session_nonce=bytes([nonce]) * 16, instance=instance)
 
 
 def greet(one: Session) -> bytes:
@@ -93,7 +93,7 @@ def test_a_session_is_established_by_both_hellos() -> None:
 
 def test_the_session_id_does_not_depend_on_who_dialled() -> None:
     assert session_id(b"a" * 16, b"b" * 16) == session_id(b"b" * 16, b"a" * 16)
-    assert session_id(b"a" * 16, b"b" * 16) == hashlib.sha256(b"p2prec/1 session" + b"a" * 16 + b"b" * 16).digest()
+    assert session_id(b"a" * 16, b"b" * 16) == hashlib.sha256(b"p2prec/2 session" + b"a" * 16 + b"b" * 16).digest()
 
 
 def test_the_signed_bytes_are_laid_out_as_documented() -> None:
@@ -106,7 +106,7 @@ def test_the_signed_bytes_are_laid_out_as_documented() -> None:
         sequence=258,
         payload=b"payload",
     )
-    parts = [b"p2prec/1 message", b"s" * 32, b"a" * 32, b"b" * 32, b"n" * 32, b"\x08", bytes(6) + b"\x01\x02"]
+    parts = [b"p2prec/2 message", b"s" * 32, b"a" * 32, b"b" * 32, b"n" * 32, b"\x08", bytes(6) + b"\x01\x02"]
     assert signed == b"".join(parts) + hashlib.sha256(b"payload").digest()
     assert len(signed) == 185
 
@@ -114,7 +114,7 @@ def test_the_signed_bytes_are_laid_out_as_documented() -> None:
 def test_the_envelope_is_five_fields() -> None:
     alice, _ = pair()
     version, kind, sequence, payload, signature = msgpack.unpackb(alice.encode(ping(0)))
-    assert (version, kind, sequence, payload, len(signature)) == (1, 8, 1, b"\x91\xc4\x08" + bytes(8), 64)
+    assert (version, kind, sequence, payload, len(signature)) == (2, 8, 1, b"\x91\xc4\x08" + bytes(8), 64)
 
 
 def test_a_copied_identity_can_hold_a_session_with_itself() -> None:
@@ -317,7 +317,7 @@ def test_oversized_payloads_are_refused_before_their_signature_is_looked_at() ->
     assert refusal(bob, frame).reason == Refusal.FORGED
 
 
-@pytest.mark.parametrize("version", [0, 2, True, None, "1", b"1", 1.0, -1, (1 << 64) - 1])
+@pytest.mark.parametrize("version", [0, 1, True, None, "1", b"1", 1.0, -1, (1 << 64) - 1])
 def test_another_version_is_named(version: object) -> None:
     _, bob = pair()
     for rest in ([], [8, 1, b"", bytes(64)], [0] * 63):
@@ -325,29 +325,29 @@ def test_another_version_is_named(version: object) -> None:
         refused = refusal(bob, frame)
         assert refused.reason == Refusal.MALFORMED
         assert refused.fatal
-        assert "this peer version 1" in str(refused) and f"{version!r:.20}" in str(refused)
+        assert "this peer version 2" in str(refused) and f"{version!r:.20}" in str(refused)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         [],
-        [1],
-        [1, 8, 1, b""],
-        [1, 8, 1, b"", bytes(64), 0],
-        [1, 0, 1, b"", bytes(64)],
-        [1, 13, 1, b"", bytes(64)],
-        [1, -1, 1, b"", bytes(64)],
-        [1, True, 1, b"", bytes(64)],
-        [1, "8", 1, b"", bytes(64)],
-        [1, 8, -1, b"", bytes(64)],
-        [1, 8, True, b"", bytes(64)],
-        [1, 8, 1.0, b"", bytes(64)],
-        [1, 8, 1, "", bytes(64)],
-        [1, 8, 1, None, bytes(64)],
-        [1, 8, 1, b"", bytes(63)],
-        [1, 8, 1, b"", bytes(65)],
-        [1, 8, 1, b"", "x" * 64],
+        [2],
+        [2, 8, 1, b""],
+        [2, 8, 1, b"", bytes(64), 0],
+        [2, 0, 1, b"", bytes(64)],
+        [2, 13, 1, b"", bytes(64)],
+        [2, -1, 1, b"", bytes(64)],
+        [2, True, 1, b"", bytes(64)],
+        [2, "8", 1, b"", bytes(64)],
+        [2, 8, -1, b"", bytes(64)],
+        [2, 8, True, b"", bytes(64)],
+        [2, 8, 1.0, b"", bytes(64)],
+        [2, 8, 1, "", bytes(64)],
+        [2, 8, 1, None, bytes(64)],
+        [2, 8, 1, b"", bytes(63)],
+        [2, 8, 1, b"", bytes(65)],
+        [2, 8, 1, b"", "x" * 64],
     ],
 )
 def test_other_envelopes_are_malformed(fields: list[object]) -> None:
@@ -357,5 +357,5 @@ def test_other_envelopes_are_malformed(fields: list[object]) -> None:
 
 def test_a_sequence_number_may_be_as_large_as_64_bits() -> None:
     _, bob = pair()
-    frame = msgpack.packb([1, 8, (1 << 64) - 1, b"", bytes(64)])
+    frame = msgpack.packb([2, 8, (1 << 64) - 1, b"", bytes(64)])
     assert refusal(bob, frame).reason == Refusal.SPLICED
