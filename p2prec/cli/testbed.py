@@ -79,6 +79,7 @@ def up(
     from p2prec.testbed import screen
     from p2prec.testbed.folder import Run
     from p2prec.testbed.follow import Follower
+    from p2prec.testbed.kernel import neighbour_table_note
 
     run_folder = _folder(folder)
     settings = {
@@ -97,6 +98,9 @@ def up(
         compose.build()
     run = Run(peers=peers, cpus=cpus, round_interval_s=round_interval, began_at=time.time(), engine=compose.engine)
     run_folder.write_run(run)
+    note = neighbour_table_note(peers)
+    if note is not None:
+        typer.echo(note, err=True)
     typer.echo(f"Starting {peers} peers ...", err=True)
     compose.up(peers)
     run = msgspec.structs.replace(run, ready_s=round(time.time() - run.began_at, 1))

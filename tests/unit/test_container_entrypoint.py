@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import tomli_w
 
+from p2prec.config import load_settings
 from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StateError
 from p2prec.manifest import Manifest, dump, reference_catalogue
@@ -85,6 +88,40 @@ def test_a_container_killed_before_it_had_imported_does_not_take_a_second_person
     assert [claim.name for claim in (people / "claims").iterdir()] == ["0000"]
     with directory.open_store() as store:
         assert store.count_interactions() == 2
+
+
+@pytest.fixture
+def testbed_entrypoint(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(DEPLOY))
+    return load("testbed_entrypoint")
+
+
+def test_the_testbed_holds_out_the_same_part_of_a_person_in_every_run(
+    testbed_entrypoint: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.toml").write_text("holdout_fraction = 0.2\n")
+    own, again, other = (
+        testbed_entrypoint.own_settings(tmp_path, person, host) for person, host in (("7", "a"), ("7", "b"), ("8", "a"))
+    )
+    assert own["holdout_secret"] == again["holdout_secret"] != other["holdout_secret"]
+    assert own["status_file"] == str(tmp_path / "status" / "7-a.json")
+    path = tmp_path / "own.toml"
+    path.write_text(tomli_w.dumps(own))
+    settings = load_settings(path)
+    assert settings.holdout_fraction == 0.2
+    assert len(settings.holdout_secret or b"") in range(16, 65)
+
+
+def test_the_testbed_puts_a_clock_wrong_only_if_told_to(
+    testbed_entrypoint: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    testbed_entrypoint.set_clock(tmp_path / "host")
+    assert os.environ == {}
+    (tmp_path / "host").write_text("-86400\n")
+    testbed_entrypoint.set_clock(tmp_path / "host")
+    assert os.environ["FAKETIME"] == "-86400s"
+    assert os.environ["LD_PRELOAD"].endswith("libfaketime.so.1")
 
 
 def test_prepared_histories_are_what_a_container_imports(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from p2prec.cli.app import app
 from p2prec.errors import P2PRecError, UsageError
 from p2prec.testbed.compose import Compose, EngineError
 from p2prec.testbed.folder import RunFolder
+from p2prec.testbed.kernel import neighbour_table_note
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,6 +140,16 @@ def test_containers_are_read_in_their_order(engine: Path) -> None:
 def test_what_the_engine_refuses_is_told(engine: Path) -> None:
     with pytest.raises(EngineError, match="that is not allowed"):
         Compose(ROOT, {}).docker("forbidden")
+
+
+@pytest.mark.parametrize(("limit", "noted"), [("1500", False), ("1499", True), ("nonsense", False)])
+def test_a_kernel_that_is_too_small_for_so_many_is_noted(limit: str, noted: bool, tmp_path: Path) -> None:
+    file = tmp_path / "gc_thresh3"
+    file.write_text(limit)
+    note = neighbour_table_note(50, file)
+    assert (note is not None) == noted
+    assert note is None or "gc_thresh3=1500" in note
+    assert neighbour_table_note(50, tmp_path / "none") is None
 
 
 def test_no_engine_and_no_checkout_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
