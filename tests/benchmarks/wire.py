@@ -20,11 +20,11 @@ from films import load_films
 
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
-from p2prec.model.quantize import table_shapes
 from p2prec.peer.learner import Learner
 from p2prec.peer.messages import Offer
 from p2prec.transport.base import Connection
 from p2prec.transport.tls import TlsTransport
+from p2prec.wire.codec import Codec
 from p2prec.wire.session import Session
 
 N_MESSAGES = 100
@@ -38,7 +38,7 @@ def wire_figures(item_keys: Sequence[str], manifest: Manifest) -> list[Figure]:
     rng = np.random.default_rng(0)
     learner = Learner(manifest.learning, manifest.privacy, item_keys, bytes.fromhex(manifest.seed))
     learner.contribute(rng)
-    tables = learner.outgoing(rng)
+    tables = learner.outgoing(0, rng)
     sender, receiver = _established_sessions(manifest, len(item_keys))
     offer = Offer(bytes(16), 1, tables)
     frames: list[bytes] = []
@@ -47,10 +47,8 @@ def wire_figures(item_keys: Sequence[str], manifest: Manifest) -> list[Figure]:
     decode_s = _median_s(lambda: receiver.decode(next(waiting)), N_MESSAGES)
     apply_s = _median_s(lambda: learner.apply(tables, tables, 1.0), N_MESSAGES)
     figures = [
-        Figure(
-            "offer", len(frames[0]) / 1000, "kB", note=f"{len(item_keys):,} items, d = {manifest.learning.n_factors}"
-        ),
-        Figure("quantize the tables", 1000 * _median_s(lambda: learner.outgoing(rng), N_MESSAGES), "ms"),
+        Figure("offer", len(frames[0]) / 1000, "kB", note=_what_is_sent(len(item_keys), manifest)),
+        Figure("quantize the tables", 1000 * _median_s(lambda: learner.outgoing(0, rng), N_MESSAGES), "ms"),
         Figure("encode and sign an offer", 1000 * encode_s, "ms"),
         Figure("verify and decode an offer", 1000 * decode_s, "ms"),
         Figure("apply an exchange", 1000 * apply_s, "ms"),
@@ -58,12 +56,18 @@ def wire_figures(item_keys: Sequence[str], manifest: Manifest) -> list[Figure]:
     return figures + asyncio.run(_transport_figures(manifest, frames[0]))
 
 
+def _what_is_sent(n_items: int, manifest: Manifest) -> str:
+    learning = manifest.learning
+    part = "" if learning.n_parts == 1 else f", the first of {learning.n_parts} parts"
+    return f"{n_items:,} items, d = {learning.n_factors}, {learning.value_bits} bits a value{part}"
+
+
 def _established_sessions(manifest: Manifest, n_items: int) -> tuple[Session, Session]:
     """Both ends of one connection, HELLO done."""
     one, other = Identity.generate(), Identity.generate()
-    shapes = table_shapes(manifest.learning, n_items)
+    codec = Codec(manifest.learning, n_items)
     ends = [
-        Session(own, manifest.swarm_id, remote.peer_id, shapes, session_nonce=os.urandom(16), instance=os.urandom(16))
+        Session(own, manifest.swarm_id, remote.peer_id, codec, session_nonce=os.urandom(16), instance=os.urandom(16))
         for own, remote in ((one, other), (other, one))
     ]
     hellos = [end.encode(end.hello(listen_port=0, age_rounds=0, agent="bench")) for end in ends]
