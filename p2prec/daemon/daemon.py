@@ -130,7 +130,8 @@ class Daemon:
             learner=self.learner,
             ledger=self.ledger,
             settings=settings.peer,
-            rng=np.random.default_rng(np.frombuffer(os.urandom(32), np.uint32)),
+            rng=_generator(),
+            learning_rng=_generator(),
             random_bytes=os.urandom,
             now=asyncio.get_running_loop().time(),
             agent=f"p2prec/{p2prec.__version__}",
@@ -407,6 +408,11 @@ def open_daemon(
     )
     daemon = Daemon(loaded, settings, transport, discovery, on_event)
     return daemon
+
+
+def _generator() -> np.random.Generator:
+    """A new one that nobody can foretell."""
+    return np.random.default_rng(np.frombuffer(os.urandom(32), np.uint32))
 
 
 def _restored_learner(loaded: Loaded) -> Learner:

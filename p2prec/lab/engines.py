@@ -1,12 +1,12 @@
-"""Running the swarm of an experiment: as one array program, or as production peers in the simulated world."""
+"""Running the swarm of an experiment: as learners with nothing between them, or as production peers in the simulated world."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from p2prec.lab import topology
@@ -15,10 +15,10 @@ from p2prec.lab.config import LabConfig
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import Manifest, reference_catalogue
-from p2prec.types import FloatArray
+from p2prec.types import FloatArray, IndexArray
 
-_POLL_S = 0.1
-"""Virtual seconds between looks at the simulated peers' ages."""
+if TYPE_CHECKING:
+    from p2prec.lab.simulation import SimulatedSwarm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,32 +35,15 @@ class Moment:
     seconds: float
     """Spent on the rounds alone, not on measuring."""
     consensus_distance: float
+    """NaN where nothing is measured."""
 
 
 def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
-    """Run the swarm, stopping after every round (kernels) or at every measurement (peers)."""
-    return _kernels(config, train, rng) if config.engine == "kernels" else _peers(config, train)
-
-
-def measured_rounds(config: LabConfig) -> list[int]:
-    """After which rounds to measure: the last always."""
-    every = config.measure_every or max(1, config.rounds // 10)
-    return sorted({*range(every, config.rounds + 1, every), config.rounds})
-
-
-def _kernels(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
-    histories = train.histories
+    """Run the swarm, stopping after every round. Both engines go through the same states, to the bit."""
     graph_rng, swarm_rng = rng.spawn(2)
-    swarm = LabSwarm(
-        config.learning_parameters(),
-        config.privacy_parameters(),
-        histories.catalogue.keys,
-        config.swarm_seed,
-        [histories.of(person) for person in range(train.n_people)],
-        swarm_rng,
-        views=topology.neighbours(config.topology, histories, graph_rng, config.degree),
-        conditions=Conditions(config.drop, config.online),
-    )
+    views = topology.neighbours(config.topology, train.histories, graph_rng, config.degree)
+    make = kernels if config.engine == "kernels" else peers
+    swarm = make(config, train, views, swarm_rng)
     wanted, seconds = set(measured_rounds(config)), 0.0
     for done in range(1, config.rounds + 1):
         started = time.perf_counter()
@@ -73,48 +56,39 @@ def _kernels(config: LabConfig, train: Training, rng: np.random.Generator) -> It
         )
 
 
-def _peers(config: LabConfig, train: Training) -> Iterator[Moment]:
-    from p2prec.config import PeerSettings
-    from p2prec.sim.world import World
+def measured_rounds(config: LabConfig) -> list[int]:
+    """After which rounds to measure: the last always."""
+    every = config.measure_every or max(1, config.rounds // 10)
+    return sorted({*range(every, config.rounds + 1, every), config.rounds})
+
+
+def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> LabSwarm:
+    """The learners alone. views: whom each peer can exchange with."""
+    histories = train.histories
+    return LabSwarm(
+        config.learning_parameters(),
+        config.privacy_parameters(),
+        histories.catalogue.keys,
+        config.swarm_seed,
+        [histories.of(person) for person in range(train.n_people)],
+        rng,
+        views=views,
+        conditions=Conditions(config.drop, config.online),
+    )
+
+
+def peers(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> SimulatedSwarm:
+    """The daemon's peers with their messages. views: as for `kernels`."""
+    from p2prec.lab.simulation import SimulatedSwarm
 
     histories = train.histories
     catalogue = histories.catalogue
-    learning = msgspec.structs.replace(config.learning_parameters(), round_interval_s=1.0)
     manifest = Manifest(
         name="lab",
         catalogue=reference_catalogue(catalogue.canonical_csv(), len(catalogue)),
         seed=config.swarm_seed.hex(),
-        learning=learning,
+        learning=config.learning_parameters(),
         privacy=config.privacy_parameters(),
     )
-    settings = PeerSettings(target_neighbours=config.degree, max_neighbours=max(24, 3 * config.degree))
-    world = World(manifest, catalogue, seed=config.seed, settings=settings)
-    started = time.perf_counter()
-    for person in range(train.n_people):
-        pairs = histories.of(person)
-        host = f"10.{person >> 16}.{person >> 8 & 255}.{person & 255}"
-        world.add(host, pairs.items, pairs.values, pairs.times)
-    learners = [peer.learner for peer in world.peers.values()]
-
-    def scores() -> FloatArray:
-        for learner in learners:
-            learner.solve()
-        return np.stack([learner.scores() for learner in learners])
-
-    seconds = time.perf_counter() - started
-    for wanted in measured_rounds(config):
-        started = time.perf_counter()
-        while np.mean([learner.age for learner in learners]) < wanted:
-            world.run(_POLL_S)
-        seconds += time.perf_counter() - started
-        factors = np.stack([learner.state.item_factors for learner in learners])
-        spread = np.sqrt(((factors - factors.mean(axis=0)) ** 2).sum(axis=(1, 2)).mean())
-        yield Moment(
-            wanted,
-            scores,
-            world.network.frame_bytes,
-            world.network.frames,
-            wanted * len(learners),
-            seconds,
-            float(spread / np.linalg.norm(factors.mean(axis=0))),
-        )
+    own = [histories.of(person) for person in range(train.n_people)]
+    return SimulatedSwarm(manifest, catalogue, own, rng, views)

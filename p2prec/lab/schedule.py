@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from p2prec.peer.peer import OFFER_ATTEMPTS
+from p2prec.peer.pace import OFFER_ATTEMPTS
 from p2prec.types import BoolArray, IndexArray
 
 ABSENCE_ROUNDS = 10.0

@@ -19,7 +19,7 @@ from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.quantize import Transmitted, between, move, other_share, table_shapes, transmit
 from p2prec.model.state import initial_state
 from p2prec.peer.learner import Learner
-from p2prec.types import FloatArray, IndexArray
+from p2prec.types import BoolArray, FloatArray, IndexArray
 
 
 @dataclass(slots=True)
@@ -34,6 +34,16 @@ class Traffic:
     """Applied by both sides."""
     peer_rounds: int = 0
     """Rounds of peers that were there."""
+
+    def count(self, meetings: Sequence[Meeting], part_bytes: Sequence[int], present: BoolArray) -> None:
+        """Add a round. part_bytes: of a message about each part; present: who was there."""
+        for meeting in meetings:
+            answered = meeting.fate is not Fate.OFFER_LOST
+            applied = meeting.fate is Fate.APPLIED
+            self.messages += 1 + answered + applied
+            self.payload_bytes += (1 + answered) * part_bytes[meeting.part]
+            self.exchanges += applied
+        self.peer_rounds += int(present.sum())
 
 
 class LabSwarm:
@@ -68,7 +78,6 @@ class LabSwarm:
         self._mixed = np.zeros(n_peers, np.bool_)
         parts = range(parameters.n_parts)
         self._part_bytes = [table_shapes(parameters, len(item_keys), part).payload_bytes for part in parts]
-        self._n_items = len(item_keys)
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
 
     @property
@@ -90,15 +99,11 @@ class LabSwarm:
             for _ in self._pool.map(self._play, shares[1:]):
                 pass
             self._play(shares[0])
-        self._count(meetings)
+        self.traffic.count(meetings, self._part_bytes, self._schedule.present)
 
     def scores(self) -> FloatArray:
         """(n_peers, n_items) each peer's scores by its own copy of the item factors."""
-        rows = np.empty((self.n_peers, self._n_items), np.float32)
-        for row, learner in zip(rows, self.learners, strict=True):
-            learner.solve()
-            row[:] = learner.scores()
-        return rows
+        return scores_of(self.learners)
 
     def consensus_distance(self) -> float:
         """How far apart the copies of the item factors are (`consensus_distance`)."""
@@ -118,9 +123,11 @@ class LabSwarm:
         received = self._transmit(meeting.responder, meeting.part)
         if meeting.fate is Fate.ANSWER_LOST:
             return
-        by, share = between(sent, received), other_share(one.age, other.age)
-        move(self.parameters, one.state, by, share, 0.5)
-        move(self.parameters, other.state, by, share - 1.0, -0.5)
+        by = between(sent, received)
+        # Not 1 minus the one share: what two devices compute, each for itself, is met to the last bit.
+        shares = other_share(one.age, other.age), other_share(other.age, one.age)
+        move(self.parameters, one.state, by, shares[0], 0.5)
+        move(self.parameters, other.state, by, -shares[1], -0.5)
         for learner in (one, other):
             learner.exchanged()
         self._mixed[meeting.initiator] = True
@@ -139,20 +146,19 @@ class LabSwarm:
         if learner.due_to_contribute:
             learner.contribute(self._rngs[peer])
 
-    def _count(self, meetings: Sequence[Meeting]) -> None:
-        traffic = self.traffic
-        for meeting in meetings:
-            answered = meeting.fate is not Fate.OFFER_LOST
-            applied = meeting.fate is Fate.APPLIED
-            traffic.messages += 1 + answered + applied
-            traffic.payload_bytes += (1 + answered) * self._part_bytes[meeting.part]
-            traffic.exchanges += applied
-        traffic.peer_rounds += int(self._schedule.present.sum())
-
 
 def everyone(n_peers: int) -> list[IndexArray]:
     """Views of a swarm in which each peer knows all others."""
     return [np.delete(np.arange(n_peers), peer) for peer in range(n_peers)]
+
+
+def scores_of(learners: Sequence[Learner]) -> FloatArray:
+    """(n_peers, n_items) each peer's scores by its own copy of the item factors."""
+    rows = np.empty((len(learners), learners[0].n_items), np.float32)
+    for row, learner in zip(rows, learners, strict=True):
+        learner.solve()
+        row[:] = learner.scores()
+    return rows
 
 
 def consensus_distance(factors: Sequence[FloatArray]) -> float:

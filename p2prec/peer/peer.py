@@ -33,13 +33,9 @@ from p2prec.peer.messages import (
     Resolve,
 )
 from p2prec.peer.neighbourhood import Neighbourhood
+from p2prec.peer.pace import OFFER_ATTEMPTS, Pace, RandomPace
 from p2prec.peer.view import Link, View
 from p2prec.types import PeerId
-
-ROUND_JITTER = 0.1
-"""Rounds start within this fraction of the interval of each other, so that a swarm does not beat in time."""
-OFFER_ATTEMPTS = 3
-"""Neighbours that are asked in one round before a busy swarm is left alone."""
 
 
 class Peer:
@@ -55,11 +51,17 @@ class Peer:
         ledger: Ledger,
         settings: PeerSettings,
         rng: np.random.Generator,
+        learning_rng: np.random.Generator,
         random_bytes: Callable[[int], bytes],
         now: float,
         agent: str = "",
+        pace: Pace | None = None,
+        swarm_size: int | None = None,
     ) -> None:
-        """`random_bytes` makes ids and nonces that others must not guess (os.urandom); `rng` makes noise and choices."""
+        """`random_bytes` makes ids and nonces that others must not guess (os.urandom), `learning_rng` the noise, samples and
+        rounding of what is learned, `rng` all other choices. `pace`: None for one of `rng`. `swarm_size`: where it is known for
+        certain (a simulation); None: the peers in the address book, and this one.
+        """
         self.peer_id = peer_id
         self.instance = instance
         self.learner = learner
@@ -81,13 +83,14 @@ class Peer:
         self._manifest = manifest
         self._contributor = Contributor(learner, ledger, manifest)
         self._settings = settings
-        self._rng = rng
+        self._learning_rng = learning_rng
         self._random_bytes = random_bytes
         self._agent = agent
         self._exchanger = Exchanger(learner, settings)
-        self._interval_s = manifest.learning.round_interval_s
+        self._pace = pace or RandomPace(manifest.learning.round_interval_s, rng)
+        self._swarm_size = swarm_size
         self._next_tick = now
-        self._next_round = now + self._interval_s * float(rng.random())
+        self._next_round = self._pace.first_round(now)
         self._part = 0
         """Which part of the tables this round's next exchange is about."""
         self._asked: set[PeerId] = set()
@@ -200,9 +203,7 @@ class Peer:
             for outcome in self._exchanger.expire(now):
                 self._report(outcome, now)
         if now >= self._next_round:
-            jitter = 1.0 + ROUND_JITTER * (2.0 * float(self._rng.random()) - 1.0)
-            # A peer that was late (suspended, overloaded) skips the rounds it missed instead of catching up with a burst.
-            self._next_round = max(self._next_round + self._interval_s * jitter, now + self._interval_s / 2)
+            self._next_round = self._pace.next_round(self._next_round, now)
             self._begin_round(now)
 
     # --- rounds ---
@@ -213,8 +214,8 @@ class Peer:
         if not self.view.neighbours or self.conflict_host is not None:
             return
         self.rounds += 1
-        self.learner.swarm_size_estimate = len(self.book.peers) + 1
-        self.neighbourhood.events.extend(self._contributor.round_begins(self._rng))
+        self.learner.swarm_size_estimate = self._swarm_size or len(self.book.peers) + 1
+        self.neighbourhood.events.extend(self._contributor.round_begins(self._learning_rng))
         self._part = 0
         self._asked = set()
         self._offer(now)
@@ -229,10 +230,12 @@ class Peer:
     def _offer(self, now: float) -> None:
         if self._exchanger.initiating or len(self._asked) >= OFFER_ATTEMPTS or self.conflict_host is not None:
             return
-        link = self.view.random_neighbour(self._rng, exclude=frozenset(self._asked))
+        link = self._pace.partner(self.view, self._part, frozenset(self._asked))
         if link is not None:
             self._asked.add(link.remote_id)
-            self.neighbourhood.send(link, self._exchanger.begin(link.remote_id, self._random_bytes(16), self._part, now, self._rng))
+            exchange_id = self._random_bytes(16)
+            offer = self._exchanger.begin(link.remote_id, exchange_id, self._part, now, self._learning_rng)
+            self.neighbourhood.send(link, offer)
 
     def _report(self, outcome: Outcome, now: float) -> None:
         if outcome.applied:
@@ -285,7 +288,7 @@ class Peer:
             return
         if not link.offers.take(now):
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of offers")
-        self.neighbourhood.send(link, self._exchanger.on_offer(link.remote_id, offer, now, self._rng))
+        self.neighbourhood.send(link, self._exchanger.on_offer(link.remote_id, offer, now, self._learning_rng))
 
     def _ask_what_became_of_exchanges(self, link: Link) -> None:
         """A peer has become a neighbour (again)."""

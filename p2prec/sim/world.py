@@ -12,8 +12,10 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StoreError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
+from p2prec.model.state import initial_state
 from p2prec.peer.events import Dial, Disconnect, Event
 from p2prec.peer.learner import Learner
+from p2prec.peer.pace import Pace
 from p2prec.peer.peer import Peer
 from p2prec.sim.network import Clock, Network
 from p2prec.types import DoubleArray, FloatArray, IndexArray, PeerId
@@ -49,7 +51,15 @@ class MemoryLedger:
 class SimulatedPeer:
     """One machine: endpoint, clock and network joined."""
 
-    def __init__(self, world: World, name: str, seed: bytes, settings: PeerSettings) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        seed: bytes,
+        settings: PeerSettings,
+        learning_rng: np.random.Generator | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self.world = world
         self.name = name
         self.events: list[tuple[float, Event]] = []
@@ -58,7 +68,7 @@ class SimulatedPeer:
         rng = np.random.default_rng(np.frombuffer(hashlib.sha256(seed + name.encode()).digest(), np.uint32))
         identity = Identity.from_seed(hashlib.sha256(b"identity" + seed).digest())
         manifest = world.manifest
-        self.learner = Learner(manifest.learning, manifest.privacy, world.catalogue.keys, bytes.fromhex(manifest.seed))
+        self.learner = world.new_learner()
         peer = Peer(
             peer_id=identity.peer_id,
             instance=rng.bytes(16),
@@ -67,8 +77,11 @@ class SimulatedPeer:
             ledger=self.ledger,
             settings=settings,
             rng=rng,
+            learning_rng=learning_rng or rng.spawn(1)[0],
             random_bytes=rng.bytes,
             now=world.clock.now,
+            pace=pace,
+            swarm_size=world.swarm_size,
         )
         peer.listen_port = PORT
         codec = Codec(manifest.learning, len(world.catalogue.keys))
@@ -135,11 +148,20 @@ class World:
     catalogue: Catalogue
     seed: int = 0
     settings: PeerSettings = field(default_factory=PeerSettings)
+    swarm_size: int | None = None
+    """What every peer is told of it. None: each counts whom it has heard of."""
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.network = Network(self.clock, np.random.default_rng([self.seed, 1]))
+        self._start = initial_state(self.manifest.learning, bytes.fromhex(self.manifest.seed), self.catalogue.keys)
+
+    def new_learner(self) -> Learner:
+        """At the swarm's common start, which is worked out once for all."""
+        manifest = self.manifest
+        seed = bytes.fromhex(manifest.seed)
+        return Learner(manifest.learning, manifest.privacy, self.catalogue.keys, seed, self._start.copy())
 
     def add(
         self,
@@ -151,15 +173,35 @@ class World:
         identity_of: str | None = None,
     ) -> SimulatedPeer:
         """Start a peer that discovers all others (and is discovered) as by mDNS. `identity_of`: a copied identity."""
-        key = hashlib.sha256(f"{self.seed}/{identity_of or name}".encode()).digest()
-        peer = SimulatedPeer(self, name, key, self.settings)
-        if items is not None and values is not None:
-            peer.learner.set_interactions(items, values, times)
-        for other in list(self.peers.values()):
+        known = list(self.peers.values())
+        peer = self.add_unseen(name, items, values, times, identity_of=identity_of)
+        for other in known:
             other.sighted(peer)
             peer.sighted(other)
+        return peer
+
+    def add_unseen(
+        self,
+        name: str,
+        items: IndexArray | None = None,
+        values: FloatArray | None = None,
+        times: DoubleArray | None = None,
+        *,
+        identity_of: str | None = None,
+        learning_rng: np.random.Generator | None = None,
+        pace: Pace | None = None,
+    ) -> SimulatedPeer:
+        """Start a peer that nobody hears of, and that hears of nobody: `connect` it. learning_rng, pace: as of `Peer`."""
+        key = hashlib.sha256(f"{self.seed}/{identity_of or name}".encode()).digest()
+        peer = SimulatedPeer(self, name, key, self.settings, learning_rng, pace)
+        if items is not None and values is not None:
+            peer.learner.set_interactions(items, values, times)
         self.peers[name] = peer
         return peer
+
+    def connect(self, name: str, other: str) -> None:
+        """Have one peer dial another, now."""
+        self.network.dial(name, other, PORT)
 
     def run(self, seconds: float) -> None:
         self.clock.run_until(self.clock.now + seconds)

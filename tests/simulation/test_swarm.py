@@ -45,7 +45,7 @@ def test_peers_that_are_sighted_meet_and_learn(make_world: MakeWorld) -> None:
         assert peer.learner.age >= 45
         assert peer.ledger.contributions == peer.peer.contributions > 0
     factors = np.array([p.learner.state.item_factors for p in world.peers.values()])
-    assert np.std(factors, axis=0).mean() < 0.1 * np.std(factors.mean(axis=0))
+    assert np.std(factors, axis=0).mean() < 0.2 * np.std(factors.mean(axis=0))  # four bits keep copies apart a little
 
 
 def test_view_does_not_exceed_its_bound(make_world: MakeWorld) -> None:
@@ -109,7 +109,9 @@ def test_a_lost_commit_is_resolved_at_the_next_meeting(make_world: MakeWorld) ->
     assert lost == 3
     assert not any(peer.peer.in_doubt for peer in world.peers.values())
     np.testing.assert_allclose(total_gradient(world), before, atol=1e-5)
-    assert any(not e.initiated and e.seconds > 1 for p in world.peers.values() for e in events_of(p, ExchangeDone))
+    three_messages_s = 3 * world.network.latency_s[1]
+    done = [e for p in world.peers.values() for e in events_of(p, ExchangeDone)]
+    assert any(not e.initiated and e.seconds > 2 * three_messages_s for e in done)
 
 
 def test_crash_is_noticed_and_survivors_go_on(make_world: MakeWorld) -> None:

@@ -58,6 +58,7 @@ class PeerRig:
             ledger=self.ledger,
             settings=self.settings,
             rng=rng,
+            learning_rng=rng,
             random_bytes=rng.bytes,
             now=self.now,
         )

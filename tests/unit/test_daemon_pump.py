@@ -66,6 +66,7 @@ class Machines:
             ledger=MemoryLedger(),
             settings=settings.peer,
             rng=rng,
+            learning_rng=rng,
             random_bytes=rng.bytes,
             now=loop.time(),
         )
