@@ -39,7 +39,7 @@ def _mean_contribution(
     users = [solve_user(parameters, state.item_factors, *person) for person in people]
     mean = state.copy()
     for user, person in zip(users, people, strict=True):
-        own = contribution(parameters, state.item_factors, user, *person)
+        own = contribution(parameters, state.item_factors, user[None], *person)
         mean.gradient += own.gradient / PEERS
         mean.evidence += own.evidence / PEERS
         mean.gram += own.gram / PEERS
@@ -121,7 +121,7 @@ def test_only_touched_rows_are_contributed(parameters: LearningParameters) -> No
     items, values = _people(parameters)[0]
     weights = np.array([1, 1, 0, 1, 1], np.float32)
     user = solve_user(parameters, state.item_factors, items, values)
-    own = contribution(parameters, state.item_factors, user, items, values, weights)
+    own = contribution(parameters, state.item_factors, user[None], items, values, weights)
     touched = np.isin(np.arange(M), items[weights > 0])
     assert own.evidence[touched] == pytest.approx(float(EVIDENCE_WEIGHT))
     assert not own.evidence[~touched].any() and not own.gradient[~touched].any()
@@ -134,11 +134,13 @@ def test_many_peers_at_once_are_each_peer_alone(parameters: LearningParameters) 
     states = [initial_state(parameters, bytes([seed]) * 32, KEYS) for seed in range(PEERS)]
     users = [solve_user(parameters, s.item_factors, *person) for s, person in zip(states, people, strict=True)]
     singles = [
-        contribution(parameters, s.item_factors, user, *person)
+        contribution(parameters, s.item_factors, user[None], *person)
         for s, user, person in zip(states, users, people, strict=True)
     ]
     items, values = (np.stack([person[at] for person in people]) for at in (0, 1))
-    together = contribution(parameters, np.stack([s.item_factors for s in states]), np.stack(users), items, values)
+    together = contribution(
+        parameters, np.stack([s.item_factors for s in states]), np.stack(users)[:, None], items, values
+    )
     stacked = ModelState(
         *(np.stack([getattr(s, name) for s in states]) for name in ("item_factors", "gradient", "evidence", "gram")),
         age=np.array([s.age for s in states]),
