@@ -24,6 +24,7 @@ from p2prec.types import SwarmId
 
 MAX_MANIFEST_BYTES = 32 << 20
 MAX_CATALOGUE_BYTES = 64 << 20
+MAX_PARTS = 64
 
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
@@ -44,7 +45,7 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     per contribution; mixing in between is free."""
     value_bits: Literal[4, 8] = 4
     """Bits of an item table's entry on the wire."""
-    n_parts: Annotated[int, Meta(ge=1, le=64)] = 1
+    n_parts: Annotated[int, Meta(ge=1, le=MAX_PARTS)] = 1
     """The item tables travel in so many messages a round, each to a neighbour of its own: what makes a message small."""
     momentum: Fraction = 0.5
     """beta: the share of an accumulator that a new contribution leaves standing."""

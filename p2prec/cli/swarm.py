@@ -47,8 +47,8 @@ p2prec swarm show --items | grep -i matrix
 _N_BAD_ROWS_SHOWN = 5
 _FORMAL_NOISE = 0.5
 """From here on noise is meant to promise something, and contributions are worth being rare."""
-_FORMAL_CONTRIBUTE_EVERY = 30
-"""Rounds of mixing that a strongly noised contribution needs before the next one is worth its price."""
+_FORMAL_CONTRIBUTE_EVERY = 60
+"""Exchanges that a strongly noised contribution needs before the next one is worth its price."""
 
 
 class Objective(StrEnum):
@@ -90,10 +90,10 @@ def create(
         int | None,
         typer.Option(
             min=1,
-            max=10_000,
+            max=20_000,
             metavar="N",
-            help="Rounds between a peer's own contributions; each costs privacy.",
-            show_default="5; 30 with noise of 0.5 or more",
+            help="Exchanges between a peer's own contributions, about two a round; each contribution costs privacy.",
+            show_default="10; 60 with noise of 0.5 or more",
         ),
     ] = None,
     noise_multiplier: Annotated[
@@ -131,12 +131,12 @@ def create(
         objective,
         n_factors=n_factors,
         round_interval_s=round_interval,
-        contribute_every_rounds=contribute_every,
+        contribute_every_exchanges=contribute_every,
         noise_multiplier=noise_multiplier,
         clip_norm=clip_norm,
         epsilon_budget=epsilon_budget,
     )
-    _check_message_size(learning, len(found.catalogue))
+    learning = _in_parts(learning, len(found.catalogue))
     secret = secrets.token_bytes(32) if private else None
     manifest = _validated(
         Manifest(
@@ -288,7 +288,7 @@ def _parameters(
     *,
     n_factors: int | None,
     round_interval_s: float,
-    contribute_every_rounds: int | None,
+    contribute_every_exchanges: int | None,
     noise_multiplier: float | None,
     clip_norm: float | None,
     epsilon_budget: float | None,
@@ -301,12 +301,12 @@ def _parameters(
     learning, privacy = recommended(objective.value)
     given = {"noise_multiplier": noise_multiplier, "clip_norm": clip_norm, "epsilon_budget": epsilon_budget}
     privacy = msgspec.structs.replace(privacy, **{name: value for name, value in given.items() if value is not None})
-    if contribute_every_rounds is None and privacy.noise_multiplier >= _FORMAL_NOISE:
-        contribute_every_rounds = _FORMAL_CONTRIBUTE_EVERY
+    if contribute_every_exchanges is None and privacy.noise_multiplier >= _FORMAL_NOISE:
+        contribute_every_exchanges = _FORMAL_CONTRIBUTE_EVERY
     changes = {
         "n_factors": n_factors,
         "round_interval_s": round_interval_s,
-        "contribute_every_rounds": contribute_every_rounds,
+        "contribute_every_exchanges": contribute_every_exchanges,
     }
     return msgspec.structs.replace(learning, **{k: v for k, v in changes.items() if v is not None}), privacy
 
@@ -341,25 +341,23 @@ def _check_budget(manifest: Manifest) -> None:
     )
 
 
-def _check_message_size(learning: LearningParameters, n_items: int) -> None:
-    """Raises UsageError when one peer's tables would not fit into a message, naming the largest that do."""
+def _in_parts(learning: LearningParameters, n_items: int) -> LearningParameters:
+    """The parameters with as few parts as let one fit into a message. Raises UsageError that names what would fit."""
     import msgspec
 
     from p2prec.errors import UsageError
+    from p2prec.manifest import MAX_PARTS
 
-    if _fits(learning, n_items):
-        return
+    for n_parts in range(1, MAX_PARTS + 1):
+        cut = msgspec.structs.replace(learning, n_parts=n_parts)
+        if _fits(cut, n_items):
+            return cut
     fewer = next(
-        (
-            d
-            for d in range(learning.n_factors - 1, 0, -1)
-            if _fits(msgspec.structs.replace(learning, n_factors=d), n_items)
-        ),
-        None,
+        d for d in range(learning.n_factors, 0, -1) if _fits(msgspec.structs.replace(cut, n_factors=d), n_items)
     )
     raise UsageError(
-        f"{n_items:,} items with {learning.n_factors} factors do not fit into one message of 1 MB",
-        remedy=f"use --n-factors {fewer} or fewer, or a smaller catalogue" if fewer else "use a smaller catalogue",
+        f"{n_items:,} items with {learning.n_factors} factors do not fit into {MAX_PARTS} messages of 1 MB",
+        remedy=f"use --n-factors {fewer} or fewer, or a smaller catalogue",
     )
 
 

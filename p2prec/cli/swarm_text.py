@@ -60,7 +60,7 @@ def describe(manifest: Manifest) -> list[Text]:
             "learns",
             f"from {source}; {counted(learning.n_factors, 'factor')}, a round every {learning.round_interval_s:g} s",
         ),
-        labelled("message", f"{bytes_text(_message_bytes(manifest))} each way, once a round"),
+        labelled("message", f"{bytes_text(_message_bytes(manifest))} each way, {_how_often(learning.n_parts)} a round"),
     ]
     return lines + _describe_privacy(manifest)
 
@@ -86,7 +86,12 @@ def _describe_privacy(manifest: Manifest) -> list[Text]:
     return lines
 
 
+def _how_often(n_times: int) -> str:
+    return "once" if n_times == 1 else f"{n_times} times"
+
+
 def _message_bytes(manifest: Manifest) -> int:
+    """Of the first part, the largest."""
     return table_shapes(manifest.learning, manifest.catalogue.n_items).payload_bytes
 
 

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from p2prec import manifest as manifests
+from p2prec.cli.swarm import _in_parts
 from p2prec.data.interactions import Interaction
+from p2prec.errors import UsageError
 from p2prec.privacy.ledger import Budget
 from p2prec.storage.invitation import load
 from p2prec.storage.state import StateDirectory
@@ -117,7 +119,7 @@ def test_a_noisy_swarm_states_its_epsilon_and_contributes_rarely(p2prec: Run) ->
     )
     assert "epsilon 2.26 after 10 contributions" in done.out
     manifest = manifests.load(Path("f.toml"))
-    assert manifest.learning.contribute_every_rounds == 30
+    assert manifest.learning.contribute_every_exchanges == 60
     assert manifest.privacy.epsilon_budget == 8.0
 
 
@@ -142,15 +144,24 @@ def test_swarms_that_make_no_sense_are_refused(p2prec: Run, options: list[str], 
     assert not Path("f.toml").exists()
 
 
-def test_a_catalogue_too_large_for_one_message_names_what_fits(p2prec: Run) -> None:
+def test_a_catalogue_too_large_for_one_message_is_sent_in_parts(p2prec: Run) -> None:
     rows = "".join(f"{n},Film {n}\n" for n in range(20_000))
     Path("big.csv").write_text(f"item,title\n{rows}")
-    done = p2prec("swarm", "create", "f", "--catalogue", "big.csv", "--n-factors", "40")
-    assert done.code == 2
-    assert "1 MB" in done.err
-    fewer = done.err.split("--n-factors ")[1].split()[0]
-    assert p2prec("swarm", "create", "f", "--catalogue", "big.csv", "--n-factors", str(int(fewer) + 1)).code == 2
-    assert p2prec("swarm", "create", "f", "--catalogue", "big.csv", "--n-factors", fewer).code == 0
+    for name, n_factors, n_parts in (("small", "16", 1), ("large", "64", 2)):
+        done = p2prec("swarm", "create", name, "--catalogue", "big.csv", "--n-factors", n_factors)
+        assert done.code == 0
+        assert manifests.load(Path(f"{name}.toml")).learning.n_parts == n_parts
+    assert "each way, 2 times a round" in p2prec("swarm", "show", "large.toml").out
+
+
+def test_a_catalogue_too_large_for_all_parts_names_what_fits() -> None:
+    with pytest.raises(UsageError, match="do not fit into 64 messages of 1 MB") as refusal:
+        _in_parts(manifests.LearningParameters(n_factors=100), 1_000_000)
+    assert refusal.value.remedy is not None
+    fewer = int(refusal.value.remedy.split("--n-factors ")[1].split()[0])
+    assert _in_parts(manifests.LearningParameters(n_factors=fewer), 1_000_000).n_parts == 64
+    with pytest.raises(UsageError):
+        _in_parts(manifests.LearningParameters(n_factors=fewer + 1), 1_000_000)
 
 
 def test_bad_catalogue_rows_are_reported_and_no_catalogue_is_an_error(p2prec: Run) -> None:

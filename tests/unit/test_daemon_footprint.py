@@ -21,7 +21,7 @@ learner.set_interactions(np.arange(20), np.ones(20, np.float32))
 for _ in range(2):
     learner.solve()
     learner.contribute(rng)
-    sent = learner.outgoing(rng)
+    sent = learner.outgoing(0, rng)
     learner.apply(sent, sent, 1.0)
     learner.step()
 measure(learner, np.arange(20, 30), alone_scores(learner, keys, seed))
