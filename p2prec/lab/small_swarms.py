@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from p2prec.data.demo_data import load_demo_data
-from p2prec.data.interactions import TrainingPairs
 from p2prec.data.histories import Histories, choose_people, split_person
+from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.swarm import LabSwarm
 from p2prec.lab.topology import random_views
 from p2prec.manifest import CIRCLE_NOISE, LearningParameters, PrivacyParameters
@@ -32,21 +32,31 @@ class Task:
 
     item_keys: tuple[str, ...]
     train: list[IndexArray]
+    times: list[DoubleArray]
+    """Of `train`, or 0."""
     test: list[IndexArray]
 
     @classmethod
-    def draw(cls, histories: Histories, n_people: int, seed: int) -> Task:
+    def draw(cls, histories: Histories, n_people: int, seed: int, *, timed: bool = False) -> Task:
         """n_people at random among those with 20 interactions or more, the 1,000 most touched titles, a fifth held
-        out.
+        out. timed: whether peers know when things happened.
         """
         chosen = choose_people(histories, n_people, seed=seed)
         rng = np.random.default_rng([seed, 1])
         parts = [split_person(chosen.of(person), rng) for person in range(n_people)]
-        return cls(chosen.catalogue.keys, [part.train.items for part in parts], [part.test.items for part in parts])
+        return cls(
+            chosen.catalogue.keys,
+            [part.train.items for part in parts],
+            [part.train.times if timed else np.zeros(len(part.train)) for part in parts],
+            [part.test.items for part in parts],
+        )
 
     @property
     def histories(self) -> list[TrainingPairs]:
-        return [TrainingPairs(items, np.ones(items.size, np.float32), np.zeros(items.size)) for items in self.train]
+        return [
+            TrainingPairs(items, np.ones(items.size, np.float32), times)
+            for items, times in zip(self.train, self.times, strict=True)
+        ]
 
     def measure(self, scores: FloatArray | DoubleArray) -> RankingScores:
         """Mean over people; scores: (n_people, n_items), or (n_items,) for all of them."""
@@ -88,13 +98,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     with tempfile.TemporaryDirectory() as cache:
         data = load_demo_data(options.data, Path(cache))
-    learning = LearningParameters()
+    learning = LearningParameters(
+        recency_floor=1.0
+    )  # what is held out is of all times, so is the taste that it asks for
     privacy = PrivacyParameters(noise_multiplier=options.noise)
-    print(f"{data.source}; {options.people} people, noise multiplier {options.noise}, seeds {options.seeds}")
+    times = "with" if options.times else "without"
+    print(
+        f"{data.source}; {options.people} people {times} times, noise multiplier {options.noise}, seeds {options.seeds}"
+    )
     print("full ranking, NDCG@10 / HR@10 / AUC; in brackets NDCG@10 over popularity's\n")
     ratios = []
     for seed in options.seeds:
-        task = Task.draw(data.histories, options.people, seed)
+        task = Task.draw(data.histories, options.people, seed, timed=options.times)
         popularity = task.popularity()
         swarm = run_swarm(task, learning, privacy, seed, options.rounds, options.degree)
         ratios.append([one.ndcg / popularity.ndcg for one in swarm])
@@ -118,6 +133,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, nargs="+", default=[25, 50, 80], help="when to measure")
     parser.add_argument("--noise", type=float, default=CIRCLE_NOISE, help=f"noise multiplier (default: {CIRCLE_NOISE})")
     parser.add_argument("--degree", type=int, default=8, help="neighbours that a peer picks (default: 8)")
+    parser.add_argument("--times", action="store_true", help="let peers know when things happened")
     parser.add_argument("--alone", action="store_true", help="measure everybody alone as well")
     return parser.parse_args(arguments)
 

@@ -76,11 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = [judged] if options.test else list(last_ones(judged.train, options.folds, options.seed))
     where = "the test part" if options.test else f"{options.folds} folds of the training part"
     print(f"{options.data.name}, {judged.n_peers} people, {where}; settings {' '.join(options.set) or 'as they are'}")
-    print("sampled HR@10 / NDCG@10, full HR@10 / NDCG@10; in brackets the spread (standard deviation) over folds\n")
+    print("sampled HR@10 / NDCG@10, full HR@10 / NDCG@10; in brackets the standard deviation over folds\n")
     for row in options.rows:
         table = np.array([figures(part, ROWS[row], options.set, options.rounds, options.seed) for part in parts])
-        mean, spread = table.mean(axis=0), table.std(axis=0)
-        texts = [f"{one:.4f} ({deviation:.4f})" for one, deviation in zip(mean, spread, strict=True)]
+        spread = [f" ({deviation:.4f})" if len(parts) > 1 else "" for deviation in table.std(axis=0)]
+        texts = [f"{one:.4f}{deviation}" for one, deviation in zip(table.mean(axis=0), spread, strict=True)]
         print(f"{row:22} {' / '.join(texts[:2])}   {' / '.join(texts[2:])}", flush=True)
 
 
