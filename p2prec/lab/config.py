@@ -9,11 +9,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from p2prec.errors import UsageError
+from p2prec.lab.backend import PATTERN as BACKEND_PATTERN
 from p2prec.lab.topology import DEGREE
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 
 MAX_SIMULATED_PEERS = 1000
-"""`--engine peers` runs every message of every peer, and introduces each to all others."""
+"""`--engine peers` signs, packs, carries and checks every message of every peer."""
 
 
 class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,7 +37,9 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     online: Annotated[float, Meta(gt=0, le=1)] = 1.0
     """Share of the peers that is there at any time."""
     engine: Literal["kernels", "peers"] = "kernels"
-    """All peers in one array program, or the daemon's own peers on a simulated network."""
+    """Learners with nothing between them, or the daemon's own peers on a simulated network: the same result, to the bit."""
+    backend: Annotated[str, Meta(pattern=BACKEND_PATTERN)] = "numpy"
+    """Where the kernels compute: `numpy`, `torch` or `torch:DEVICE` (`p2prec.lab.backend`)."""
     measure_every: Annotated[int, Meta(ge=1)] | None = None
     """Rounds between measurements on the way. None: ten in all."""
     epsilon: Annotated[float, Meta(gt=0, le=20)] | None = None
@@ -44,7 +47,8 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     crash: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
     """With epsilon: share of the peers that crash in each of both sums."""
     learning: dict[str, Any] = {}
-    """Learning parameters that differ from `p2prec.manifest.recommended`."""
+    """Learning parameters that differ from `p2prec.manifest.recommended`; unless the split is `last`, all interactions count
+    alike (`recency_floor` 1)."""
     privacy: dict[str, Any] = {}
     """Privacy parameters that differ from `p2prec.manifest.recommended`."""
 
@@ -56,6 +60,8 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def learning_parameters(self) -> LearningParameters:
         """Raises UsageError that names the field at fault."""
         defaults = msgspec.to_builtins(recommended(self.objective)[0])
+        if self.split != "last":
+            defaults["recency_floor"] = 1.0  # the question is not what comes next
         fields = {**defaults, **self.learning, "objective": self.objective}
         converted: LearningParameters = _converted(fields, LearningParameters, "learning")
         return converted
@@ -76,11 +82,15 @@ def config_from(fields: dict[str, Any]) -> LabConfig:
         raise UsageError("--epsilon is for --objective implicit and --engine kernels")
     if config.epsilon is not None and (config.drop, config.online) != (0.0, 1.0):
         raise UsageError("--epsilon has faults of its own: use --crash instead of --drop and --online")
+    if config.backend != "numpy" and (config.engine == "peers" or config.epsilon is not None):
+        raise UsageError(
+            "--backend is for the swarms of --engine kernels without --epsilon; the others compute with numpy"
+        )
     if config.engine == "peers":
-        if (config.topology, config.drop, config.online) != ("random", 0.0, 1.0):
+        if (config.drop, config.online) != (0.0, 1.0):
             raise UsageError(
-                "the peers of --engine peers find their own neighbours on a network without faults",
-                remedy="leave out --topology, --drop and --online, or use --engine kernels",
+                "--engine peers has no --drop and --online: on a connection messages arrive in order, or it breaks",
+                remedy="leave them out, or use --engine kernels",
             )
         if config.peers is not None and config.peers > MAX_SIMULATED_PEERS:
             raise UsageError(f"--engine peers runs up to {MAX_SIMULATED_PEERS} peers; use --engine kernels")

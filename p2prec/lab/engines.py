@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from p2prec.lab import topology
+from p2prec.lab.backend import backend
 from p2prec.lab.baselines.base import Training
+from p2prec.lab.batched import BatchedSwarm
 from p2prec.lab.config import LabConfig
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import Manifest, reference_catalogue
+from p2prec.model.state import FIELDS
+from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray
 
 if TYPE_CHECKING:
@@ -42,8 +46,7 @@ def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Ite
     """Run the swarm, stopping after every round. Both engines go through the same states, to the bit."""
     graph_rng, swarm_rng = rng.spawn(2)
     views = topology.neighbours(config.topology, train.histories, graph_rng, config.degree)
-    make = kernels if config.engine == "kernels" else peers
-    swarm = make(config, train, views, swarm_rng)
+    swarm = _swarm(config, train, views, swarm_rng)
     wanted, seconds = set(measured_rounds(config)), 0.0
     for done in range(1, config.rounds + 1):
         started = time.perf_counter()
@@ -62,6 +65,14 @@ def measured_rounds(config: LabConfig) -> list[int]:
     return sorted({*range(every, config.rounds + 1, every), config.rounds})
 
 
+def _swarm(
+    config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator
+) -> LabSwarm | SimulatedSwarm | BatchedSwarm:
+    if config.engine == "peers":
+        return peers(config, train, views, rng)
+    return kernels(config, train, views, rng) if config.backend == "numpy" else batched(config, train, views, rng)
+
+
 def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> LabSwarm:
     """The learners alone. views: whom each peer can exchange with."""
     histories = train.histories
@@ -72,6 +83,22 @@ def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np
         config.swarm_seed,
         [histories.of(person) for person in range(train.n_people)],
         rng,
+        views=views,
+        conditions=Conditions(config.drop, config.online),
+    )
+
+
+def batched(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> BatchedSwarm:
+    """Many peers at once, where the backend computes. views: as for `kernels`. Raises UsageError without the backend."""
+    histories = train.histories
+    return BatchedSwarm(
+        config.learning_parameters(),
+        config.privacy_parameters(),
+        histories.catalogue.keys,
+        config.swarm_seed,
+        [histories.of(person) for person in range(train.n_people)],
+        rng,
+        backend=backend(config.backend),
         views=views,
         conditions=Conditions(config.drop, config.online),
     )
@@ -92,3 +119,14 @@ def peers(config: LabConfig, train: Training, views: list[IndexArray], rng: np.r
     )
     own = [histories.of(person) for person in range(train.n_people)]
     return SimulatedSwarm(manifest, catalogue, own, rng, views)
+
+
+def deviations(swarm: Sequence[Learner], other: Sequence[Learner]) -> dict[str, float]:
+    """For each field of a state the largest difference between two swarms' peers, over the field's largest entry in the first."""
+    largest = {}
+    for name in FIELDS:
+        pairs = [(getattr(a.state, name), getattr(b.state, name)) for a, b in zip(swarm, other, strict=True)]
+        scale = max(float(np.abs(one).max()) for one, _ in pairs)
+        difference = max(float(np.abs(one - two).max()) for one, two in pairs)
+        largest[name] = difference / scale if scale > 0 else difference
+    return largest

@@ -31,12 +31,15 @@ _UFUNCS = {
     "less": "lt",
     "less_equal": "le",
     "not_equal": "ne",
+    "left_shift": "bitwise_left_shift",
     "power": "pow",
+    "remainder": "remainder",
+    "right_shift": "bitwise_right_shift",
 } | {
     name: name
     for name in (
         *("add", "subtract", "multiply", "negative", "maximum", "minimum", "floor", "ceil", "sqrt", "exp", "log"),
-        *("square", "isfinite", "isnan", "logical_and", "logical_or", "logical_not", "matmul"),
+        *("square", "log2", "isfinite", "isnan", "logical_and", "logical_or", "logical_not", "matmul"),
     )
 }
 """numpy's names and torch's."""
@@ -123,17 +126,20 @@ class TorchArray(NDArrayOperatorsMixin):
     def astype(self, dtype: Any, copy: bool = True) -> TorchArray:
         return TorchArray(self.tensor.to(_torch_dtype(np.dtype(dtype)), copy=copy))
 
-    def copy(self) -> TorchArray:
+    def copy(self, order: str = "K") -> TorchArray:
         return TorchArray(self.tensor.clone())
+
+    def view(self, dtype: Any) -> TorchArray:
+        return TorchArray(self.tensor.view(_torch_dtype(np.dtype(dtype))))
 
     def reshape(self, *shape: Any) -> TorchArray:
         return TorchArray(self.tensor.reshape(*shape))
 
     def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> TorchArray:
-        return TorchArray(self._as(dtype).sum(dim=self._axes(axis), keepdim=keepdims))
+        return TorchArray(self.tensor.sum(dim=self._axes(axis), keepdim=keepdims, dtype=self._torch_dtype(dtype)))
 
     def mean(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> TorchArray:
-        return TorchArray(self._as(dtype).mean(dim=self._axes(axis), keepdim=keepdims))
+        return TorchArray(self.tensor.mean(dim=self._axes(axis), keepdim=keepdims, dtype=self._torch_dtype(dtype)))
 
     def min(self, axis: Any = None, keepdims: bool = False) -> TorchArray:
         return TorchArray(_torch().amin(self.tensor, dim=self._axes(axis), keepdim=keepdims))
@@ -191,12 +197,15 @@ class TorchArray(NDArrayOperatorsMixin):
     def _index(self, index: Any) -> Any:
         if isinstance(index, tuple):
             return tuple(self._index(part) for part in index)
-        if isinstance(index, TorchArray):
-            return index.tensor
-        return _torch().tensor(index, device=self.tensor.device) if isinstance(index, np.ndarray) else index
+        if isinstance(index, np.ndarray):
+            index = TorchArray.of(index, self.tensor.device)
+        if not isinstance(index, TorchArray):
+            return index
+        # torch takes bytes for a mask, as numpy did long ago.
+        return index.tensor if index.dtype == np.bool_ else index.tensor.long()
 
-    def _as(self, dtype: Any) -> Tensor:
-        return self.tensor if dtype is None else self.tensor.to(_torch_dtype(np.dtype(dtype)))
+    def _torch_dtype(self, dtype: Any) -> Any:
+        return None if dtype is None else _torch_dtype(np.dtype(dtype))
 
     def _axes(self, axis: Any) -> Any:
         return tuple(range(self.ndim)) if axis is None else axis
@@ -263,15 +272,28 @@ class _Functions:
         return TorchArray(_torch().stack(_alike(one, arrays), dim=axis))
 
     @staticmethod
-    def clip(one: TorchArray, a: TorchArray, a_min: float, a_max: float, out: TorchArray | None = None) -> TorchArray:
+    def clip(one: TorchArray, a: TorchArray, a_min: Any, a_max: Any, out: TorchArray | None = None) -> TorchArray:
+        low, high = (one._operand(bound, a.dtype).to(a.tensor.device) for bound in (a_min, a_max))
         if out is None:
-            return TorchArray(a.tensor.clamp(a_min, a_max))
-        _torch().clamp(a.tensor, a_min, a_max, out=out.tensor)
+            return TorchArray(a.tensor.clamp(low, high))
+        _torch().clamp(a.tensor, low, high, out=out.tensor)
         return out
 
     @staticmethod
     def nan_to_num(one: TorchArray, x: TorchArray, copy: bool = True, nan: float = 0.0) -> TorchArray:
         return TorchArray(x.tensor.nan_to_num(nan))
+
+    @staticmethod
+    def asarray(one: TorchArray, a: Any) -> TorchArray:
+        return a if isinstance(a, TorchArray) else TorchArray(_there(a, one))
+
+    @staticmethod
+    def ascontiguousarray(one: TorchArray, a: TorchArray) -> TorchArray:
+        return TorchArray(a.tensor.contiguous())
+
+    @staticmethod
+    def repeat(one: TorchArray, a: TorchArray, repeats: int, axis: int) -> TorchArray:
+        return TorchArray(a.tensor.repeat_interleave(repeats, dim=axis))
 
     @staticmethod
     def take_along_axis(one: TorchArray, arr: TorchArray, indices: TorchArray, axis: int) -> TorchArray:
@@ -328,6 +350,15 @@ class _Functions:
 
 
 _functions = _Functions()
+_CONSTANTS: dict[tuple[int, str], tuple[np.ndarray, Tensor]] = {}
+
+
+def _there(constant: np.ndarray, one: TorchArray) -> Tensor:
+    """A module's table, copied to a device once."""
+    key = (id(constant), str(one.tensor.device))
+    if key not in _CONSTANTS:  # kept with its original, or that one's id could become another's
+        _CONSTANTS[key] = constant, _torch().tensor(constant, device=one.tensor.device)
+    return _CONSTANTS[key][1]
 
 
 def _alike(one: TorchArray, arrays: Sequence[Any]) -> list[Tensor]:

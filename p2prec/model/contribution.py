@@ -61,7 +61,7 @@ def contribution(
     steps = ((values - predicted) * weights)[..., None] * feature
 
     gradient = np.zeros_like(item_factors)
-    evidence = np.zeros(item_factors.shape[:-1], np.float32)
+    evidence = np.zeros(item_factors.shape[:-1], np.float32, like=item_factors)
     touched = np.nonzero(weights > 0)
     rows_at = (*touched[:-1], items[touched])
     gradient[rows_at] = steps[touched]

@@ -54,7 +54,7 @@ FIELDS = tuple(field.name for field in fields(ModelState))
 
 def factors_first(table: FloatArray) -> FloatArray:
     """The same (..., n_rows, n_columns), laid out in memory column by column."""
-    return np.swapaxes(np.ascontiguousarray(np.swapaxes(table, -1, -2)), -1, -2)
+    return np.swapaxes(np.ascontiguousarray(np.swapaxes(table, -1, -2), like=table), -1, -2)
 
 
 def mixing(state: ModelState, swarm_size: float | DoubleArray) -> DoubleArray:
