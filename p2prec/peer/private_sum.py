@@ -55,6 +55,8 @@ class PrivateSum:
         self.weight = 0.0
         self.changes = 0
         """How often the value has changed: what witnesses order their knowledge by."""
+        self.met: set[PeerId] = set()
+        """Partners, and their partners before this one: these have certainly contributed to what is mixed."""
         self._value = np.zeros(count, np.float32)
         self._masks: dict[PeerId, bytes] = {}
         self._previous: tuple[PeerId, int] | None = None
@@ -92,6 +94,11 @@ class PrivateSum:
         self._changed()
         return True
 
+    def correct(self, values: FloatArray) -> None:
+        """Add (count,) values, in units of a statistic: what cancels the mask of a peer that cannot do so itself."""
+        self._value += values / np.float32(self.plan.unit)
+        self._changed()
+
     # --- mixing ---
 
     def outgoing(self) -> Share:
@@ -113,6 +120,7 @@ class PrivateSum:
         self._differences.append(float(np.sqrt(np.mean(difference**2))))
         del self._differences[:-_REMEMBERED]
         self._witnessed.exchanged(partner, received.trace, self._share(), received)
+        self.met |= {partner} if received.trace.previous is None else {partner, received.trace.previous}
         self._previous = partner, received.trace.changes + 1
 
     # --- those who leave ---

@@ -1,0 +1,377 @@
+"""One peer in one private sum, from enrolment to result (protocols/privacy-v1.md). Without sockets, clock or global randomness.
+
+The driver calls `tick` at `next_deadline`, `receive` for every message, `peer_died` when the swarm has declared a peer dead
+(all living peers within `Timetable.notice_s`), and sends what it gets back. Messages between living peers arrive, in order;
+whoever breaks that is declared dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2prec.errors import StoreError
+from p2prec.peer.inheritance import Claim, heir
+from p2prec.peer.private_sum import PrivateSum, is_acceptable
+from p2prec.peer.sum_exchange import SumExchanger
+from p2prec.peer.sum_messages import (
+    Claimed,
+    Enrol,
+    Escrow,
+    HandedOver,
+    HandOver,
+    Inherited,
+    Masked,
+    NotMasked,
+    Pair,
+    Returned,
+    Seen,
+    SumAnswer,
+    SumCommit,
+    SumDecline,
+    SumMessage,
+    SumOffer,
+    SumResolution,
+    SumResolve,
+)
+from p2prec.peer.sum_roster import Roster
+from p2prec.privacy.escrow import THRESHOLD, join
+from p2prec.privacy.masks import mask
+from p2prec.privacy.plan import SumPlan
+from p2prec.privacy.stream import NoiseStream
+from p2prec.types import FloatArray, PeerId, SwarmId
+
+_CONTRIBUTED = 2
+"""Phases: enrol, pair, contribute, recover, take out, end."""
+Outgoing = list[tuple[PeerId | None, SumMessage]]
+"""Messages to send; None: to everybody that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When what happens, in seconds; the same for the whole swarm (the manifest's)."""
+
+    start: float
+    enrol_s: float = 60.0
+    """After the start: who takes part is settled, mask partners confirm."""
+    contribute_s: float = 120.0
+    """After the start: contributions enter, mixing begins."""
+    recover_s: float = 300.0
+    """After the start: masks of those who never appeared are taken out."""
+    end_s: float = 600.0
+    exchange_s: float = 10.0
+    """Between exchanges that a peer begins."""
+    notice_s: float = 10.0
+    """Until claims and notices have reached everybody."""
+    answer_s: float = 10.0
+    """Wait for an answer."""
+
+
+class SumPeer:
+    """Made for one sum; `result` is there after `Timetable.end_s`."""
+
+    def __init__(
+        self,
+        own_id: PeerId,
+        swarm_id: SwarmId,
+        epoch: int,
+        plan: SumPlan,
+        n_people: int,
+        count: int,
+        statistic: Callable[[], FloatArray],
+        record: Callable[[], None],
+        times: Timetable,
+        rng: np.random.Generator,
+        noise: Callable[[], NoiseStream] = NoiseStream.private,
+    ) -> None:
+        """statistic: asked once, when contributing; record: writes the ledger row, durably; it raises StoreError, and then
+        nothing is contributed. rng: chooses neighbours and numbers exchanges, nothing secret.
+        """
+        self.own_id, self.times = own_id, times
+        self.value = PrivateSum(own_id, count, plan)
+        self.exchanger = SumExchanger(self.value)
+        self.roster = Roster(own_id, swarm_id, epoch, n_people)
+        self.sat_out = ""
+        """Why this peer did not contribute; "" if it did, or may yet."""
+        self._plan, self._statistic, self._record, self._rng, self._noise = plan, statistic, record, rng, noise
+        self._phase = 0
+        self._keys: dict[PeerId, bytes] = {}
+        self._dead: set[PeerId] = set()
+        self._claims: dict[PeerId, dict[PeerId, Claim]] = {}
+        self._decide_at: dict[PeerId, float] = {}
+        self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
+        self._handed_over: set[PeerId] = set()
+        self._seen: set[PeerId] = {own_id}
+        self._returned: dict[tuple[PeerId, PeerId], dict[int, bytes]] = {}
+        self._postponed: list[Callable[[], Outgoing]] = []
+        self._next_exchange = times.start + times.contribute_s
+        self._masked_by: list[PeerId] = []
+        self._leaving = False
+
+    # --- time ---
+
+    @property
+    def next_deadline(self) -> float:
+        """When to call `tick` next, at the latest."""
+        phases = [self.times.start + at for at in self._offsets()[self._phase : self._phase + 1]]
+        return min([*phases, *self._decide_at.values(), self._next_exchange])
+
+    def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
+        """Do what is due. neighbours: who can be reached now."""
+        out: Outgoing = []
+        steps = (self._enrol, self._pair, self._contribute, self._recover, self._take_out, self._end)
+        while self._phase < len(steps) and now >= self.times.start + self._offsets()[self._phase]:
+            self._phase += 1
+            out += steps[self._phase - 1]()
+        for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
+            del self._decide_at[dead]
+            out += self._bury(dead, now)
+        self.exchanger.give_up(now, self.times.answer_s)
+        question = self.exchanger.question()
+        if now >= self._next_exchange:
+            self._next_exchange = now + self.times.exchange_s
+            if question is not None:
+                out.append(question)
+            elif self._may_exchange(now) and neighbours:
+                out.append(self._offer(neighbours, now))
+        return out + self._catch_up()
+
+    def _offsets(self) -> tuple[float, ...]:
+        t = self.times
+        return (0.0, t.enrol_s, t.contribute_s, t.recover_s, t.recover_s + 2 * t.notice_s, t.end_s)
+
+    def _may_exchange(self, now: float) -> bool:
+        return self._mixing(now) and self.exchanger.is_free and not self._postponed and not self._leaving
+
+    def _offer(self, neighbours: list[PeerId], now: float) -> tuple[PeerId, SumMessage]:
+        partner = neighbours[int(self._rng.integers(len(neighbours)))]
+        return partner, self.exchanger.offer(partner, self._rng.bytes(16), now)
+
+    # --- the phases ---
+
+    def _enrol(self) -> Outgoing:
+        return [(None, self.roster.enrol())]
+
+    def _pair(self) -> Outgoing:
+        return [(partner, Pair()) for partner in self.roster.partners]
+
+    def _contribute(self) -> Outgoing:
+        """Before this nothing of the person is in the value; after it everything is under its noise."""
+        self.sat_out = self.roster.refusal() or self._recorded()
+        out: Outgoing = []
+        if not self.sat_out:
+            self._keys = self.roster.keys()
+            self.value.contribute(self._statistic(), self._keys, self._noise())
+            self.value.expect(len(self.roster))
+            escrow = self.roster.escrow(self._keys)
+            out = [message for peer in self._keys for message in ((peer, escrow[peer]), (peer, Masked()))]
+        return out + self._without_masks()
+
+    def _recorded(self) -> str:
+        try:
+            self._record()
+        except StoreError as error:
+            return f"the privacy ledger cannot be written ({error})"
+        return ""
+
+    def _without_masks(self) -> Outgoing:
+        """Tell those who have masked with this peer, and it not with them."""
+        if self._phase <= _CONTRIBUTED:
+            return []
+        waiting, self._masked_by = self._masked_by, []
+        return [(peer, NotMasked()) for peer in waiting if peer not in self._keys]
+
+    def _recover(self) -> Outgoing:
+        self._seen |= self.value.met
+        return [(None, Seen(frozenset(self._seen)))]
+
+    def _take_out(self) -> Outgoing:
+        """Whoever nobody has seen contributed to nothing that lives."""
+        absent = [peer for peer in self._keys if peer not in self._seen]
+        out = self._when_free(lambda: self._remove_masks(absent))
+        for peer in absent:
+            for owner in self.roster.owners(peer):
+                held = self.roster.held(owner, peer)
+                if owner in self._dead and owner in self._seen and held is not None:
+                    out.append((None, Returned(owner, peer, *held)))
+        return out
+
+    def _end(self) -> Outgoing:
+        self._next_exchange = float("inf")
+        return []
+
+    # --- messages ---
+
+    def receive(self, sender: PeerId, message: SumMessage, now: float) -> Outgoing:
+        """Handle a message that the layers below have verified and bounded."""
+        if sender in self._dead:
+            return []  # its value has another owner
+        out = self._handle(sender, message, now)
+        return out + self._catch_up()
+
+    def _handle(self, sender: PeerId, message: SumMessage, now: float) -> Outgoing:
+        match message:
+            case Enrol():
+                if self._phase <= 1:
+                    self.roster.on_enrol(sender, message)
+            case Pair():
+                if self._phase <= 2:
+                    self.roster.on_pair(sender, message)
+            case Masked():
+                self._masked_by.append(sender)
+                return self._without_masks()
+            case NotMasked():
+                return self._when_free(lambda: self._remove_masks([sender]))
+            case Escrow():
+                self.roster.on_escrow(sender, message)
+            case Claimed():
+                return self._on_claimed(sender, message, now)
+            case Inherited():
+                self._inherited[message.dead] = (sender, message.changes)
+            case HandOver():
+                return self._when_free(lambda: self._take_hand_over(sender, message))
+            case HandedOver():
+                self._handed_over.add(message.peer)
+            case Seen():
+                self._seen |= message.peers
+            case Returned():
+                return self._on_returned(message)
+            case _:
+                return self._on_exchange(sender, message, now)
+        return []
+
+    def _on_exchange(self, sender: PeerId, message: SumMessage, now: float) -> Outgoing:
+        match message:
+            case SumOffer():
+                refused = not self._mixing(now) or not is_acceptable(message.share, self.value.count)
+                if refused or self._postponed or self._leaving:
+                    return [(sender, SumDecline(message.exchange))]
+                return [(sender, self.exchanger.on_offer(sender, message, now))]
+            case SumAnswer():
+                if is_acceptable(message.share, self.value.count):
+                    commit = self.exchanger.on_answer(sender, message)
+                    return [] if commit is None else [(sender, commit)]
+            case SumCommit():
+                self.exchanger.on_commit(sender, message.exchange)
+            case SumResolution():
+                self.exchanger.on_resolution(sender, message)
+            case SumResolve():
+                return [(sender, self.exchanger.on_resolve(message))]
+            case SumDecline():
+                self.exchanger.on_decline(sender, message)
+            case _:
+                pass
+        return []
+
+    def _mixing(self, now: float) -> bool:
+        """Whether this peer's contribution is in, and the sum not over."""
+        return self._phase > _CONTRIBUTED and now < self.times.start + self.times.end_s
+
+    # --- the dead ---
+
+    def peer_died(self, dead: PeerId, now: float) -> Outgoing:
+        """The swarm has declared a peer dead: say what this one could restore, and decide once everybody has."""
+        if dead in self._dead or dead == self.own_id:
+            return []
+        self._dead.add(dead)
+        return self._announce(dead, now)
+
+    def _announce(self, dead: PeerId, now: float) -> Outgoing:
+        self._decide_at[dead] = now + self.times.notice_s
+        claim = self.value.claim(dead)
+        if claim is None:
+            return []
+        self._claims.setdefault(dead, {})[self.own_id] = claim
+        return [(None, Claimed(dead, claim.changes, claim.direct))]
+
+    def _on_claimed(self, sender: PeerId, message: Claimed, now: float) -> Outgoing:
+        if message.dead == self.own_id:
+            # Others have taken this peer for dead, and will have taken over: its own value must not count twice.
+            return self._when_free(self._withdraw)
+        self._claims.setdefault(message.dead, {})[sender] = Claim(message.changes, message.direct, sender)
+        return self.peer_died(message.dead, now)
+
+    def _bury(self, dead: PeerId, now: float) -> Outgoing:
+        """All claims are in: the best one inherits; what a dead heir had shown to nobody is open again."""
+        claims = [claim for peer, claim in self._claims.pop(dead, {}).items() if peer not in self._dead]
+        best = heir(claims)
+        known = best.changes if best is not None else 0
+        self.exchanger.partner_died(dead, known)
+        out: Outgoing = []
+        if best is not None:
+            self._seen.add(dead)
+            if best.witness == self.own_id and dead not in self._handed_over:
+                out += self._when_free(lambda: self._inherit(dead))
+        for peer in [peer for peer, (whose, after) in self._inherited.items() if whose == dead and after > known]:
+            del self._inherited[peer]
+            out += self._announce(peer, now)
+        return out
+
+    def _inherit(self, dead: PeerId) -> Outgoing:
+        self.value.inherit(dead)
+        self._inherited[dead] = (self.own_id, self.value.changes)
+        return [(None, Inherited(dead, self.value.changes))]
+
+    # --- leaving ---
+
+    def leave(self, neighbour: PeerId) -> Outgoing:
+        """Stop gracefully: hand everything to a neighbour. Gone once `has_left`."""
+        self._leaving = True
+        return self._when_free(lambda: [(neighbour, HandOver(self.value.hand_over()))])
+
+    @property
+    def has_left(self) -> bool:
+        return self.own_id in self._handed_over
+
+    def _take_hand_over(self, sender: PeerId, message: HandOver) -> Outgoing:
+        if is_acceptable(message.share, self.value.count) and sender not in self._handed_over:
+            self.value.receive(message.share)
+            self._handed_over.add(sender)
+            self._seen.add(sender)
+        return [(None, HandedOver(sender))]
+
+    # --- changes of the value that must wait for an open exchange ---
+
+    def _when_free(self, change: Callable[[], Outgoing]) -> Outgoing:
+        """Now, or as soon as no exchange is open: between offer and commit a value must not change."""
+        if self.exchanger.is_free and not self._postponed:
+            return change()
+        self._postponed.append(change)
+        return []
+
+    def _catch_up(self) -> Outgoing:
+        out: Outgoing = []
+        while self._postponed and self.exchanger.is_free:
+            out += self._postponed.pop(0)()
+        return out
+
+    def _remove_masks(self, partners: list[PeerId]) -> Outgoing:
+        for partner in partners:
+            self._keys.pop(partner, None)
+            self.value.remove_mask(partner)
+        return []
+
+    def _withdraw(self) -> Outgoing:
+        self.value.drop()
+        self._keys.clear()
+        return []
+
+    def _on_returned(self, message: Returned) -> Outgoing:
+        """Put a dead peer's mask key together; the first living partner of the absent one takes the mask out."""
+        shares = self._returned.setdefault((message.owner, message.absent), {})
+        shares[message.number] = message.share
+        living = [peer for peer in self.roster.partners_of(message.absent) if peer not in self._dead]
+        if len(shares) != THRESHOLD or not living or living[0] != self.own_id:
+            return []
+        try:
+            key = join(shares)
+        except ValueError:
+            return []
+        correction = -mask(key, message.owner, message.absent, self.value.count, self._plan.mask_std)
+        return self._when_free(lambda: self._correct(correction))
+
+    def _correct(self, values: FloatArray) -> Outgoing:
+        self.value.correct(values)
+        return []

@@ -1,0 +1,115 @@
+"""Who takes part in a private sum, and with whom a peer masks: enrolment, pairing, and keys left in escrow."""
+
+from __future__ import annotations
+
+from p2prec.peer.sum_messages import Enrol, Escrow, Pair
+from p2prec.privacy.escrow import THRESHOLD, split
+from p2prec.privacy.masks import PUBLIC_KEY_BYTES, MaskKey, are_partners
+from p2prec.privacy.plan import COLLUDING, MEAN_PARTNERS, MIN_PARTNERS
+from p2prec.types import PeerId, SwarmId
+
+MAX_ENROLLED = 100_000
+MOST_PARTNERS = 4 * MEAN_PARTNERS
+"""More than chance gives: somebody has invented peers to be this one's partners."""
+CONFIRMED_SHARE = 0.75
+"""So many of the partners have to confirm: fewer, and somebody keeps the honest ones away."""
+
+
+class Roster:
+    """One peer's view of who takes part in one sum."""
+
+    def __init__(self, own_id: PeerId, swarm_id: SwarmId, epoch: int, n_people: int) -> None:
+        """n_people: the fewest honest people that the plan counts on."""
+        self.own_id = own_id
+        self._swarm_id, self._epoch, self._n_people = swarm_id, epoch, n_people
+        self._key = MaskKey()
+        self._enrolled: dict[PeerId, bytes] = {}
+        self._confirmed: set[PeerId] = set()
+        self._escrowed: dict[tuple[PeerId, PeerId], tuple[int, bytes]] = {}
+
+    def enrol(self) -> Enrol:
+        return Enrol(self._key.public)
+
+    def on_enrol(self, peer: PeerId, enrol: Enrol) -> None:
+        """Note a participant. The first key counts: a second one could be made to fit what was learned meanwhile."""
+        if len(enrol.mask_key) == PUBLIC_KEY_BYTES and len(self._enrolled) < MAX_ENROLLED and peer != self.own_id:
+            self._enrolled.setdefault(peer, enrol.mask_key)
+
+    def __len__(self) -> int:
+        """Participants, this peer included."""
+        return len(self._enrolled) + 1
+
+    @property
+    def partners(self) -> list[PeerId]:
+        """Those with whom the public hash pairs this peer, in the order of their ids."""
+        return sorted(peer for peer in self._enrolled if self._is_partner(peer))
+
+    def partners_of(self, other: PeerId) -> list[PeerId]:
+        """With whom the public hash pairs another participant, in the order of their ids."""
+        everybody = (*self._enrolled, self.own_id)
+        return sorted(peer for peer in everybody if self._are_partners(other, peer))
+
+    @property
+    def confirmed(self) -> list[PeerId]:
+        return sorted(self._confirmed)
+
+    def on_pair(self, peer: PeerId, _pair: Pair) -> None:
+        """A partner has this peer's key. Ignored from anybody who is none."""
+        if peer in self._enrolled and self._is_partner(peer):
+            self._confirmed.add(peer)
+
+    def keys(self) -> dict[PeerId, bytes]:
+        """The mask keys of the confirmed partners; a partner whose public key is none is left out."""
+        keys = {}
+        for peer in self.confirmed:
+            try:
+                keys[peer] = self._key.shared(self._enrolled[peer], self._swarm_id, self._epoch, self.own_id, peer)
+            except ValueError:
+                self._confirmed.discard(peer)
+        return keys
+
+    def refusal(self) -> str:
+        """Why this peer must not contribute to this sum, in words; "" if it may."""
+        partners, confirmed = len(self.partners), len(self._confirmed)
+        if len(self) < self._n_people + COLLUDING:
+            return f"only {len(self)} peers take part, {self._n_people + COLLUDING} are needed"
+        if confirmed < MIN_PARTNERS:
+            return f"only {confirmed} mask partners, {MIN_PARTNERS} are needed"
+        if partners > MOST_PARTNERS:
+            return f"{partners} mask partners: more than chance gives"
+        if confirmed < CONFIRMED_SHARE * partners:
+            return f"only {confirmed} of {partners} mask partners have confirmed"
+        return ""
+
+    # --- escrow ---
+
+    def escrow(self, keys: dict[PeerId, bytes]) -> dict[PeerId, Escrow]:
+        """What to leave with each partner: a share of each other partner's key."""
+        shares: dict[PeerId, dict[PeerId, tuple[int, bytes]]] = {holder: {} for holder in keys}
+        for partner, key in keys.items():
+            holders = [holder for holder in keys if holder != partner]
+            if len(holders) < THRESHOLD:
+                continue
+            for number, share in split(key, len(holders)).items():
+                shares[holders[number - 1]][partner] = (number, share)
+        return {holder: Escrow(held) for holder, held in shares.items()}
+
+    def on_escrow(self, owner: PeerId, escrow: Escrow) -> None:
+        """Keep a partner's shares. Ignored from anybody who is none, and beyond MOST_PARTNERS of them."""
+        if owner in self._confirmed and len(escrow.shares) <= MOST_PARTNERS:
+            for other, held in escrow.shares.items():
+                self._escrowed.setdefault((owner, other), held)
+
+    def held(self, owner: PeerId, absent: PeerId) -> tuple[int, bytes] | None:
+        """This peer's share of the key between two others."""
+        return self._escrowed.get((owner, absent))
+
+    def owners(self, absent: PeerId) -> list[PeerId]:
+        """Those whose keys with `absent` this peer holds shares of."""
+        return sorted(owner for owner, other in self._escrowed if other == absent)
+
+    def _is_partner(self, peer: PeerId) -> bool:
+        return self._are_partners(self.own_id, peer)
+
+    def _are_partners(self, one: PeerId, other: PeerId) -> bool:
+        return are_partners(self._swarm_id, self._epoch, one, other, MEAN_PARTNERS, self._n_people)

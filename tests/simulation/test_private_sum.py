@@ -1,0 +1,147 @@
+"""A private sum in which peers die at every step: what is left is the planned noise, and nobody's protection is less."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sum_world import COUNT, N_PEERS, NOTICED_S, PLAN, TIMES, Killer, SumWorld
+
+from p2prec.model.nearest import decode
+from p2prec.peer.sum_messages import (
+    Claimed,
+    Enrol,
+    Escrow,
+    HandOver,
+    Inherited,
+    Masked,
+    Pair,
+    Seen,
+    SumAnswer,
+    SumCommit,
+    SumMessage,
+    SumOffer,
+)
+from p2prec.types import PeerId
+
+CLEAN = 1.3
+"""Error over planned noise: sampling over 48 coordinates, and what eight bits add. A single mask that does not cancel adds 3."""
+
+
+def test_without_deaths_everybody_gets_the_mean() -> None:
+    world = SumWorld(1).run()
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
+    assert sorted(world.ledger) == sorted(world.ids)
+    assert sum(world.peers[peer].value.is_settled for peer in world.living) >= N_PEERS - 2
+
+
+KINDS = [Enrol, Pair, Escrow, Masked, SumOffer, SumAnswer, SumCommit]
+
+
+@pytest.mark.parametrize("victims", ["sender", "receiver", "both"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_death_at_every_step(kind: type[SumMessage], victims: str) -> None:
+    """Three times in the life of a sum, the sender, the receiver or both die as a message of the kind arrives."""
+    world = SumWorld(7, _at_messages(kind, victims, after=(0.0, 3.0, 8.0))).run()
+    assert world.dead
+    assert world.error_ratio() < CLEAN
+
+
+def _at_messages(kind: type[SumMessage], victims: str, after: tuple[float, ...]) -> Killer:
+    waiting = list(after)
+
+    def killer(sender: PeerId, receiver: PeerId, message: SumMessage, now: float) -> list[PeerId]:
+        if not waiting or not isinstance(message, kind) or now < waiting[0]:
+            return []
+        waiting.pop(0)
+        return {"sender": [sender], "receiver": [receiver], "both": [sender, receiver]}[victims]
+
+    return killer
+
+
+@pytest.mark.parametrize("kind", [Claimed, Inherited, Seen])
+def test_death_of_those_who_mend(kind: type[SumMessage]) -> None:
+    """A peer dies, and one that is about to repair what that left dies as well."""
+    mended: list[PeerId] = []
+
+    def killer(sender: PeerId, receiver: PeerId, message: SumMessage, now: float) -> list[PeerId]:
+        if isinstance(message, kind) and not mended:
+            mended.append(sender)
+            return [sender]
+        return []
+
+    world = SumWorld(3, killer)
+    world.at(4.0, lambda: world.kill(world.ids[5]))
+    world.run()
+    assert mended
+    assert world.error_ratio() < CLEAN
+
+
+def test_a_tenth_dies_in_the_first_rounds() -> None:
+    world = SumWorld(11)
+    for number, peer in enumerate(world.rng.permutation(N_PEERS)[: N_PEERS // 10].tolist()):
+        world.at(2.2 + 1.1 * number, lambda peer=peer: world.kill(world.ids[peer]))  # type: ignore[misc]
+    world.run()
+    assert len(world.dead) == N_PEERS // 10
+    assert world.error_ratio() < CLEAN
+
+
+def test_a_graceful_stop_hands_everything_over() -> None:
+    world = SumWorld(5)
+    leaver, neighbour = world.ids[3], world.ids[4]
+    world.at(5.0, lambda: world.send(leaver, world.peers[leaver].leave(neighbour)))
+    world.run()
+    assert leaver not in world.living
+    assert any(isinstance(message, HandOver) for _, _, _, message in world.sent)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
+
+
+def test_whoever_was_taken_for_dead_does_not_count_twice() -> None:
+    world = SumWorld(9)
+    alive = world.ids[6]
+
+    def mistaken() -> None:
+        for other in world.ids:
+            if other != alive:
+                world.send(other, world.peers[other].peer_died(alive, world.now))
+
+    world.at(6.0, mistaken)
+    world.run()
+    assert world.peers[alive].value.weight < 0.1
+    world.dead.add(alive)  # nobody listens to it any more
+    assert world.error_ratio() < CLEAN
+
+
+def test_nothing_leaves_before_its_noise_is_in_and_the_ledger_written() -> None:
+    """Whatever is killed, each transmitted value stands as far above the statistic as its masks do."""
+    world = SumWorld(7, _at_messages(SumOffer, "both", after=(2.0, 3.0, 4.0))).run()
+    first: dict[PeerId, SumOffer | SumAnswer] = {}
+    for time, sender, _, message in world.sent:
+        if isinstance(message, SumOffer | SumAnswer) and sender not in first:
+            first[sender] = message
+            assert time > TIMES.contribute_s
+    assert set(first) <= set(world.ledger)
+    for message in first.values():
+        # At least 7 masks of one unit each.
+        assert np.std(decode(message.share.value, COUNT)) > 1.5
+
+
+def test_a_swarm_that_is_too_small_contributes_nothing() -> None:
+    world = SumWorld(2)
+    for peer in world.ids[:20]:
+        world.dead.add(peer)
+    world.run()
+    assert not world.ledger
+    assert all("take part" in world.peers[peer].sat_out for peer in world.living)
+
+
+def test_what_is_lost_for_good_can_be_noticed() -> None:
+    """Half of the swarm at once is more than witnesses can mend."""
+    world = SumWorld(4)
+    for peer in world.ids[::2]:
+        world.at(4.0, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
+    world.run()
+    assert world.error_ratio() > 3
+    assert PLAN.mask_std > 0
+    assert TIMES.notice_s > NOTICED_S
