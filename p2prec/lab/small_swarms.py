@@ -98,9 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     with tempfile.TemporaryDirectory() as cache:
         data = load_demo_data(options.data, Path(cache))
-    learning = LearningParameters(
-        recency_floor=1.0
-    )  # what is held out is of all times, so is the taste that it asks for
+    learning = LearningParameters(recency_floor=1.0)  # what is held out is of all times
     privacy = PrivacyParameters(noise_multiplier=options.noise)
     times = "with" if options.times else "without"
     print(
