@@ -20,7 +20,7 @@ WARN_OF_TORCH = test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Wi
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-libp2p check bench bench-peers bench-transports parity results results-run test-slow test-torch test-deploy chaos testbed-test testbed-faults clean
+.PHONY: help demo test test-libp2p check bench bench-peers bench-transports engines parity results results-run test-slow test-torch test-deploy chaos testbed-test testbed-faults clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -43,6 +43,9 @@ bench: $(VENV)/.dev ## Measure memory, CPU, start and answers of one daemon
 
 bench-peers: $(VENV)/.dev $(GOSSIPY_VENV)/.ready ## Measure the lab next to gossipy, on gossipy's own example (minutes; installs torch)
 	@$(BIN)/python tests/benchmarks/peers.py $(ARGS)
+
+engines: $(VENV)/.dev ## Show that the lab's two engines reach the same numbers on MovieLens-100K (2 minutes; wants the data set)
+	@$(BIN)/python tests/benchmarks/engines.py $(ARGS)
 
 parity: $(VENV)/.dev ## Hold the demo's daemons next to the vectorised computation of the same rounds (6 minutes)
 	@$(BIN)/python tests/benchmarks/parity.py $(ARGS)
