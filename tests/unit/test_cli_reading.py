@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 
 from p2prec.api.control import ControlServer
 from p2prec.api.status import NO_QUALITY, peer_fields, status_fields
+from p2prec.daemon.snapshot import to_stored
 from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import Interaction
 from p2prec.errors import UsageError
@@ -96,11 +98,10 @@ def state(tmp_path: Path) -> Path:
     directory.join(Invitation(manifest, None))
     fresh = initial_state(manifest.learning, bytes(32), KEYS)
     factors = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], np.float32)
-    evidence = np.full(4, 0.5, np.float32)
-    tables = {"item_factors": factors, "gradient": fresh.gradient, "evidence": evidence, "gram": fresh.gram}
+    model = dataclasses.replace(fresh, item_factors=factors, evidence=np.full(4, 0.5, np.float32), age=np.array(7.0))
     with directory.open_store() as store:
         store.add_interactions([Interaction(ItemKey("k0"), "play", None, 1e9)])
-        store.save_model(StoredModel(manifest.swarm_id, 7.0, tables))
+        store.save_model(to_stored(model, manifest.swarm_id))
         store.add_counters(
             {
                 "rounds": 7,

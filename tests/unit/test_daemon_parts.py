@@ -10,7 +10,9 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 import pytest
 from peer_rig import CATALOGUE, MANIFEST
@@ -137,16 +139,12 @@ def test_a_swarm_without_noise_promises_nothing(store: Store) -> None:
     assert ledger.may_contribute  # no limit is set
 
 
-def test_implicit_feedback_releases_two_things_a_contribution() -> None:
-    explicit = MANIFEST.__class__(
-        **{
-            **{name: getattr(NOISY, name) for name in ("name", "catalogue", "seed", "privacy")},
-            "learning": LearningParameters(objective="explicit"),
-        }
-    )
-    assert Budget.of(NOISY).releases_per_contribution == 2
-    assert Budget.of(explicit).releases_per_contribution == 1
-    assert Budget.of(NOISY).epsilon_after(1) == Budget.of(explicit).epsilon_after(2)
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+def test_a_contribution_releases_two_things(objective: Literal["implicit", "explicit"]) -> None:
+    manifest = msgspec.structs.replace(NOISY, learning=LearningParameters(objective=objective))
+    assert Budget.of(manifest).releases_per_contribution == 2
+    one_release = dataclasses.replace(Budget.of(manifest), releases_per_contribution=1)
+    assert Budget.of(manifest).epsilon_after(1) == one_release.epsilon_after(2)
 
 
 @pytest.mark.parametrize("row_got_through", [True, False])
@@ -176,13 +174,15 @@ def test_snapshot_keeps_every_bit(store: Store) -> None:
     state = initial_state(MANIFEST.learning, bytes.fromhex(MANIFEST.seed), CATALOGUE.keys)
     rng = np.random.default_rng(0)
     state.gradient[:] = rng.standard_normal(state.gradient.shape)
+    state.probe[:] = rng.standard_normal(state.probe.shape)
+    state.contributions[...] = 5
     state.age[...] = 17
     store.save_model(to_stored(state, MANIFEST.swarm_id))
     stored = store.load_model(MANIFEST.swarm_id)
     assert stored is not None
     learner = Learner(MANIFEST.learning, MANIFEST.privacy, CATALOGUE.keys, bytes.fromhex(MANIFEST.seed))
     learner.state = from_stored(stored)
-    for name in ("item_factors", "gradient", "evidence", "gram"):
+    for name in ("item_factors", "gradient", "evidence", "gram", "probe", "contributions"):
         assert np.array_equal(getattr(learner.state, name), getattr(state, name))
     assert learner.age == 17
     del stored.tables["gram"]
