@@ -45,6 +45,8 @@ from p2prec.types import FloatArray, PeerId, SwarmId
 
 _CONTRIBUTED = 2
 """Phases: enrol, pair, contribute, recover, take out, end."""
+_RETRY = 0.1
+"""Of an exchange's interval, after a neighbour was busy."""
 Outgoing = list[tuple[PeerId | None, SumMessage]]
 """Messages to send; None: to everybody that is there."""
 
@@ -191,11 +193,10 @@ class SumPeer:
         """Whoever nobody has seen contributed to nothing that lives."""
         absent = [peer for peer in self._keys if peer not in self._seen]
         out = self._when_free(lambda: self._remove_masks(absent))
-        for peer in absent:
-            for owner in self.roster.owners(peer):
-                held = self.roster.held(owner, peer)
-                if owner in self._dead and owner in self._seen and held is not None:
-                    out.append((None, Returned(owner, peer, *held)))
+        for (owner, other), (number, share) in self.roster.escrowed.items():
+            if other not in self._seen and owner in self._dead and owner in self._seen:
+                returned = Returned(owner, other, number, share)
+                out += [(None, returned), *self._on_returned(returned)]
         return out
 
     def _end(self) -> Outgoing:
@@ -261,6 +262,7 @@ class SumPeer:
                 return [(sender, self.exchanger.on_resolve(message))]
             case SumDecline():
                 self.exchanger.on_decline(sender, message)
+                self._next_exchange = min(self._next_exchange, now + _RETRY * self.times.exchange_s)
             case _:
                 pass
         return []

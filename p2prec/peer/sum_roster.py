@@ -25,7 +25,8 @@ class Roster:
         self._key = MaskKey()
         self._enrolled: dict[PeerId, bytes] = {}
         self._confirmed: set[PeerId] = set()
-        self._escrowed: dict[tuple[PeerId, PeerId], tuple[int, bytes]] = {}
+        self.escrowed: dict[tuple[PeerId, PeerId], tuple[int, bytes]] = {}
+        """By owner of a key and the other partner of its mask: number and share, left with this peer."""
 
     def enrol(self) -> Enrol:
         return Enrol(self._key.public)
@@ -98,15 +99,7 @@ class Roster:
         """Keep a partner's shares. Ignored from anybody who is none, and beyond MOST_PARTNERS of them."""
         if owner in self._confirmed and len(escrow.shares) <= MOST_PARTNERS:
             for other, held in escrow.shares.items():
-                self._escrowed.setdefault((owner, other), held)
-
-    def held(self, owner: PeerId, absent: PeerId) -> tuple[int, bytes] | None:
-        """This peer's share of the key between two others."""
-        return self._escrowed.get((owner, absent))
-
-    def owners(self, absent: PeerId) -> list[PeerId]:
-        """Those whose keys with `absent` this peer holds shares of."""
-        return sorted(owner for owner, other in self._escrowed if other == absent)
+                self.escrowed.setdefault((owner, other), held)
 
     def _is_partner(self, peer: PeerId) -> bool:
         return self._are_partners(self.own_id, peer)

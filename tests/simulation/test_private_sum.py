@@ -38,6 +38,7 @@ def test_without_deaths_everybody_gets_the_mean() -> None:
 KINDS = [Enrol, Pair, Escrow, Masked, SumOffer, SumAnswer, SumCommit]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victims", ["sender", "receiver", "both"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_death_at_every_step(kind: type[SumMessage], victims: str) -> None:
@@ -59,6 +60,7 @@ def _at_messages(kind: type[SumMessage], victims: str, after: tuple[float, ...])
     return killer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Claimed, Inherited, Seen])
 def test_death_of_those_who_mend(kind: type[SumMessage]) -> None:
     """A peer dies, and one that is about to repair what that left dies as well."""
@@ -71,7 +73,7 @@ def test_death_of_those_who_mend(kind: type[SumMessage]) -> None:
         return []
 
     world = SumWorld(3, killer)
-    world.at(4.0, lambda: world.kill(world.ids[5]))
+    world.at(6.0, lambda: world.kill(world.ids[5]))
     world.run()
     assert mended
     assert world.error_ratio() < CLEAN
@@ -86,6 +88,7 @@ def test_a_tenth_dies_in_the_first_rounds() -> None:
     assert world.error_ratio() < CLEAN
 
 
+@pytest.mark.slow
 def test_a_graceful_stop_hands_everything_over() -> None:
     world = SumWorld(5)
     leaver, neighbour = world.ids[3], world.ids[4]
@@ -97,6 +100,7 @@ def test_a_graceful_stop_hands_everything_over() -> None:
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_whoever_was_taken_for_dead_does_not_count_twice() -> None:
     world = SumWorld(9)
     alive = world.ids[6]
@@ -113,6 +117,7 @@ def test_whoever_was_taken_for_dead_does_not_count_twice() -> None:
     assert world.error_ratio() < CLEAN
 
 
+@pytest.mark.slow
 def test_nothing_leaves_before_its_noise_is_in_and_the_ledger_written() -> None:
     """Whatever is killed, each transmitted value stands as far above the statistic as its masks do."""
     world = SumWorld(7, _at_messages(SumOffer, "both", after=(2.0, 3.0, 4.0))).run()
@@ -127,6 +132,7 @@ def test_nothing_leaves_before_its_noise_is_in_and_the_ledger_written() -> None:
         assert np.std(decode(message.share.value, COUNT)) > 1.5
 
 
+@pytest.mark.slow
 def test_a_swarm_that_is_too_small_contributes_nothing() -> None:
     world = SumWorld(2)
     for peer in world.ids[:20]:
@@ -136,6 +142,7 @@ def test_a_swarm_that_is_too_small_contributes_nothing() -> None:
     assert all("take part" in world.peers[peer].sat_out for peer in world.living)
 
 
+@pytest.mark.slow
 def test_what_is_lost_for_good_can_be_noticed() -> None:
     """Half of the swarm at once is more than witnesses can mend."""
     world = SumWorld(4)

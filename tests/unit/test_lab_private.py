@@ -1,0 +1,93 @@
+"""Private swarms in the lab: what is conserved, what crashes leave behind, and what is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2prec.lab.gossip_sum import Crashes, decide, play, weights
+from p2prec.lab.noise_left import noise_left
+from p2prec.lab.private_swarm import PrivateSwarm, curator, mask_graph, mixing_rounds
+from p2prec.model.pairs import pair_scores
+from p2prec.privacy.plan import MIN_PARTNERS
+from p2prec.types import IndexArray
+
+N = 150
+
+
+def everybody(n: int = N) -> list[IndexArray]:
+    return [np.delete(np.arange(n), peer) for peer in range(n)]
+
+
+def nobody(n: int = N) -> list[IndexArray]:
+    return [np.empty(0, np.int64)] * n
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_exchanges_conserve_the_sum_and_reach_the_mean(quantized: bool) -> None:
+    rng = np.random.default_rng(1)
+    course = decide(everybody(), nobody(), 25, Crashes(), rng)
+    values = rng.normal(size=(N, 70)).astype(np.float32)
+    before = values.sum(axis=0, dtype=np.float64)
+    play(course, values, quantized=quantized)
+    assert np.allclose(values.sum(axis=0, dtype=np.float64), before, atol=1e-3)
+    assert np.abs(values - before / N).max() < (0.02 if quantized else 0.001)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_the_dead_are_inherited_from(share: float) -> None:
+    rng = np.random.default_rng(2)
+    course = decide(everybody(), nobody(), 25, Crashes(share), rng)
+    assert (~course.alive).sum() == round(share * N)
+    weight = weights(course, np.ones(N, np.bool_))
+    # All but those who had met nobody live on in others.
+    assert weight[course.alive].sum() == pytest.approx(N - len(course.never_seen), abs=0.6)
+
+
+def test_without_inheritance_the_dead_take_their_share_along() -> None:
+    rng = np.random.default_rng(2)
+    course = decide(everybody(), nobody(), 25, Crashes(0.2), rng, inherit=False)
+    assert weights(course, np.ones(N, np.bool_))[course.alive].sum() < 0.9 * N
+    assert course.lost > 0.1 * N
+
+
+def test_noise_left_with_and_without_inheritance() -> None:
+    found = [noise_left(everybody(200), 32, 0.1, np.random.default_rng(seed)) for seed in range(2)]
+    lost = noise_left(everybody(200), 32, 0.1, np.random.default_rng(0), inherit=False)
+    assert all(0.95 < one < 1.3 for one in found)
+    assert lost > 5
+
+
+def test_those_with_few_partners_sit_out() -> None:
+    pairs, contributing = mask_graph(400, np.random.default_rng(1))
+    counts = np.bincount(pairs.ravel(), minlength=400)
+    assert (counts[contributing] >= MIN_PARTNERS).all()
+    assert (counts[~contributing] == 0).all()
+
+
+def test_a_swarm_learns_what_a_curator_learns() -> None:
+    rng = np.random.default_rng(5)
+    likely = 0.6 / (1 + np.arange(60) % 30 / 5)
+    histories = [
+        np.flatnonzero(rng.random(60) < np.where((np.arange(60) < 30) == (person % 2), likely, likely / 8))
+        for person in range(300)
+    ]
+    views, rounds = everybody(300), mixing_rounds(300)
+    swarm = PrivateSwarm(histories, 60, 8.0, 1e-5, rng, views=views, rounds=rounds, crashes=Crashes(0.1))
+    models = swarm.learn()
+    assert swarm.scores(models).shape == (300, 60)
+    assert swarm.pair_sum.noise_ratio < 1.5
+    central = curator(histories, 60, 8.0, 1e-5, rng)
+    own, theirs = np.array([2, 3, 4, 6]), np.array([32, 33, 34, 36])
+    for model in (models[0], central):
+        low, high = np.arange(8, 14), np.arange(38, 44)
+        for items, liked, other in ((own, low, high), (theirs, high, low)):
+            scores = pair_scores(model, items)
+            assert scores[liked].mean() > scores[other].mean()
+
+
+def test_a_promise_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        PrivateSwarm(
+            nobody(40), 60, 8.0, 1e-5, np.random.default_rng(1), views=everybody(40), rounds=5, crashes=Crashes()
+        )
