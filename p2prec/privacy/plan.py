@@ -15,9 +15,11 @@ from p2prec.privacy.accountant import mu_of_epsilon
 
 POPULARITY_SHARE = 0.15
 """Share of mu^2 that goes to the popularity of the items: their order is nearly free to learn."""
-OVERHEAD = 0.05
-"""Share of a sum's mu^2 for what an observer of all messages, with COLLUDING of the peer's partners on its
-side, learns beyond the sum. 0.05 costs 2.5% more noise than a trusted curator would add."""
+OVERHEAD = 0.1
+"""Share of a sum's mu^2 for what an observer of all messages, with COLLUDING of the peer's partners helping it, learns beyond the
+sum. 0.1 costs 5% more noise than a trusted curator would add; with less, masks would be larger, and so would be what rounding
+loses when peers crash: among thousands of peers that is more.
+"""
 LEAKAGE = 0.5
 """What `e_u' L+ e_u` may be at most in the graph of masks between honest peers (L its Laplacian): about 1 / (honest partners)."""
 MEAN_PARTNERS = 16
