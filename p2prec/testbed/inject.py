@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 from p2prec.testbed.compose import Compose, Container
@@ -12,6 +13,7 @@ from p2prec.testbed.folder import Run, RunFolder
 from p2prec.testbed.namespace import Network, require_rights
 
 STOP_DEADLINE_S = 20
+RESTARTS_AT_ONCE = 8
 
 
 class Bed:
@@ -35,8 +37,13 @@ class Bed:
             self.compose.docker("update", "--cpus", f"{cores:g}", *(container.id for container in containers))
 
     def restart(self, containers: Sequence[Container]) -> None:
-        for container in containers:
+        """Restart these, a few at a time: one after the other would take a weak machine minutes."""
+
+        def one(container: Container) -> None:
             self.compose.docker("restart", "--time", str(STOP_DEADLINE_S), container.id)
+
+        with ThreadPoolExecutor(RESTARTS_AT_ONCE) as pool:
+            list(pool.map(one, containers))
 
 
 class Injection:

@@ -226,7 +226,7 @@ def test_clocks_are_wrong_for_one_life_and_right_in_the_next(do: Do) -> None:
     doing.injection.begin()
     files = sorted(doing.folder.clock.iterdir())
     assert [path.read_text() for path in files] == ["86400\n", "-1200000000\n"]
-    restarted = [arguments[-1].replace("id", "host") for arguments in doing.compose.asked]
+    restarted = sorted(arguments[-1].replace("id", "host") for arguments in doing.compose.asked)
     assert restarted == [path.name for path in files]
     doing.injection.end()
     assert list(doing.folder.clock.iterdir()) == []
