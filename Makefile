@@ -66,7 +66,7 @@ bench-transports: $(VENV)/.libp2p ## Measure TLS and libp2p side by side: connec
 	@$(BIN)/python tests/benchmarks/transports.py $(ARGS)
 
 test-torch: $(VENV)/.torch ## Install torch, and run the tests of the lab's torch backend
-	@$(BIN)/python -m pytest -q tests/unit/test_torch_array.py $(ARGS)
+	@$(BIN)/python -m pytest -q tests/unit/test_torch_array.py tests/unit/test_lab_batched.py $(ARGS)
 
 test-deploy: $(VENV)/.dev ## Check what is in deploy/: dashboard, alerts, units and manifests (root, systemd, prometheus, kubectl: more)
 	@$(PIP) install -e '.[deploy]'

@@ -76,7 +76,11 @@ class _Torch:
 
         self.device = torch.device(device)
         torch.empty(1, device=self.device)  # now rather than in the middle of a run
-        self.peers_at_once = _ON_A_PROCESSOR if self.device.type == "cpu" else _ON_A_DEVICE
+        self.peers_at_once = _ON_A_DEVICE
+        if self.device.type == "cpu":
+            self.peers_at_once = _ON_A_PROCESSOR
+            # Operations this small take longer to share than to do: three times as long, and more where others want the cores.
+            torch.set_num_threads(1)
 
     def array(self, host: np.ndarray) -> np.ndarray:
         return cast(np.ndarray, TorchArray.of(host, self.device))

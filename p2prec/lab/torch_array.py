@@ -159,12 +159,9 @@ class TorchArray(NDArrayOperatorsMixin):
         out = options.pop("out", ())
         if method != "__call__" or options:
             return NotImplemented
-        if ufunc is np.nextafter:
-            operation: Callable[..., Tensor] = _nextafter
-        elif ufunc.__name__ in _UFUNCS:
-            operation = getattr(_torch(), _UFUNCS[ufunc.__name__])
-        else:
+        if ufunc.__name__ not in _UFUNCS:
             return NotImplemented
+        operation: Callable[..., Tensor] = getattr(_torch(), _UFUNCS[ufunc.__name__])
         *types, result_type = ufunc.resolve_dtypes((*map(_kind, inputs), None))
         operands = [self._operand(value, kind) for value, kind in zip(inputs, types, strict=True)]
         if not out:
@@ -172,7 +169,7 @@ class TorchArray(NDArrayOperatorsMixin):
         (target,) = out
         if not isinstance(target, TorchArray):
             return NotImplemented
-        if ufunc is not np.matmul and ufunc is not np.nextafter and target.dtype == result_type:
+        if ufunc is not np.matmul and target.dtype == result_type:
             operation(*operands, out=target.tensor)
         else:
             target.tensor.copy_(operation(*operands))
@@ -211,7 +208,7 @@ class TorchArray(NDArrayOperatorsMixin):
         return tuple(range(self.ndim)) if axis is None else axis
 
     def _new(self, name: str, shape: Any, dtype: Any) -> TorchArray:
-        """`zeros`, `ones` or `empty` where this array is."""
+        """`zeros` or `ones` where this array is."""
         shape = shape if isinstance(shape, Sequence) else (shape,)
         make = getattr(_torch(), name)
         return TorchArray(make(shape, dtype=_torch_dtype(np.dtype(dtype or np.float64)), device=self.tensor.device))
@@ -222,19 +219,6 @@ def _kind(value: Any) -> Any:
     if isinstance(value, TorchArray | np.ndarray | np.generic):
         return value.dtype
     return np.dtype(np.bool_) if isinstance(value, bool) else type(value)
-
-
-def _nextafter(values: Tensor, towards: Tensor) -> Tensor:
-    """torch has it for wider types only: the neighbour of a half float is the next integer, read as one."""
-    torch = _torch()
-    if values.dtype is not torch.float16:
-        return torch.nextafter(values, towards)
-    bits = values.view(torch.int16)
-    away = (towards > values) == (values >= 0)
-    moved = torch.where(away, bits + 1, bits - 1)
-    smallest = torch.where(towards > 0, 1, -32767).to(torch.int16)  # from zero, either zero, into the other half
-    moved = torch.where(values == 0, smallest.expand_as(moved), moved).view(torch.float16)
-    return torch.where(values == towards, values, moved)
 
 
 class _Functions:
@@ -253,10 +237,6 @@ class _Functions:
         return one._new("ones", a.shape, dtype or a.dtype)
 
     @staticmethod
-    def empty_like(one: TorchArray, a: TorchArray, dtype: Any = None) -> TorchArray:
-        return one._new("empty", a.shape, dtype or a.dtype)
-
-    @staticmethod
     def where(one: TorchArray, condition: Any, x: Any, y: Any) -> TorchArray:
         kinds = [np.empty((), kind) if isinstance(kind, np.dtype) else kind(0) for kind in (_kind(x), _kind(y))]
         common = np.result_type(*kinds)
@@ -268,16 +248,9 @@ class _Functions:
         return TorchArray(_torch().cat(_alike(one, arrays), dim=axis))
 
     @staticmethod
-    def stack(one: TorchArray, arrays: Sequence[TorchArray], axis: int = 0) -> TorchArray:
-        return TorchArray(_torch().stack(_alike(one, arrays), dim=axis))
-
-    @staticmethod
-    def clip(one: TorchArray, a: TorchArray, a_min: Any, a_max: Any, out: TorchArray | None = None) -> TorchArray:
+    def clip(one: TorchArray, a: TorchArray, a_min: Any, a_max: Any) -> TorchArray:
         low, high = (one._operand(bound, a.dtype).to(a.tensor.device) for bound in (a_min, a_max))
-        if out is None:
-            return TorchArray(a.tensor.clamp(low, high))
-        _torch().clamp(a.tensor, low, high, out=out.tensor)
-        return out
+        return TorchArray(a.tensor.clamp(low, high))
 
     @staticmethod
     def nan_to_num(one: TorchArray, x: TorchArray, copy: bool = True, nan: float = 0.0) -> TorchArray:
@@ -320,22 +293,6 @@ class _Functions:
         return TorchArray(a.tensor.sort(dim=axis).values)  # a sorted array is partitioned everywhere
 
     @staticmethod
-    def all(one: TorchArray, a: TorchArray) -> TorchArray:
-        return a.all()
-
-    @staticmethod
-    def any(one: TorchArray, a: TorchArray) -> TorchArray:
-        return a.any()
-
-    @staticmethod
-    def sum(one: TorchArray, a: TorchArray, **options: Any) -> TorchArray:
-        return a.sum(**options)
-
-    @staticmethod
-    def mean(one: TorchArray, a: TorchArray, **options: Any) -> TorchArray:
-        return a.mean(**options)
-
-    @staticmethod
     def linalg_solve(one: TorchArray, a: TorchArray, b: TorchArray) -> TorchArray:
         return TorchArray(_torch().linalg.solve(*_alike(one, (a, b))))
 
@@ -343,10 +300,6 @@ class _Functions:
     def linalg_eigh(one: TorchArray, a: TorchArray) -> tuple[TorchArray, TorchArray]:
         values, vectors = _torch().linalg.eigh(a.tensor)
         return TorchArray(values), TorchArray(vectors)
-
-    @staticmethod
-    def linalg_norm(one: TorchArray, x: TorchArray, axis: Any = None, keepdims: bool = False) -> TorchArray:
-        return TorchArray(_torch().linalg.vector_norm(x.tensor, dim=axis, keepdim=keepdims))
 
 
 _functions = _Functions()

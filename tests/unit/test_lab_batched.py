@@ -80,8 +80,7 @@ def batched(
     randoms: Randoms | None = None,
 ) -> BatchedSwarm:
     if name == "torch":
-        torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'p2prec[torch]'")
-        torch.set_num_threads(1)
+        pytest.importorskip("torch", reason="torch is not installed: pip install 'p2prec[torch]'")
     return BatchedSwarm(
         learning,
         privacy,
