@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2prec.privacy.stream import KEY_BYTES, MAX_VALUES, NoiseStream
 from p2prec.types import FloatArray
 
 
@@ -11,7 +12,9 @@ def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> Flo
     """`array` plus independent N(0, std^2) noise on every entry, as float32; a copy also when `std` is 0.
 
     rng: in the daemon, seeded from the operating system's entropy; anything that an observer could guess voids the
-    guarantee. The sum is formed in float64 and rounded once. Floating-point noise leaks through its low bits in
+    guarantee. A device's noise comes from a ChaCha20 stream whose key `rng` draws: what is sent then tells nothing about the
+    state of `rng`. The lab's arrays, with an axis of peers, are drawn from `rng` itself.
+    The sum is formed in float64 and rounded once. Floating-point noise leaks through its low bits in
     principle (Mironov 2012); what leaves the device is rounded to 8 bits a value, far above them.
     Raises ValueError when `std` is negative or not finite.
     """
@@ -19,5 +22,9 @@ def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> Flo
         raise ValueError(f"noise standard deviation must be finite and at least 0, not {std}")
     if std == 0:
         return array.astype(np.float32, copy=True)
-    noisy: FloatArray = (array + rng.normal(0.0, std, array.shape)).astype(np.float32)
+    if array.ndim > 2 or array.size > MAX_VALUES:
+        drawn = rng.standard_normal(array.shape)
+    else:
+        drawn = NoiseStream(rng.bytes(KEY_BYTES)).gaussian(array.size).reshape(array.shape)
+    noisy: FloatArray = (array + std * drawn).astype(np.float32)
     return noisy
