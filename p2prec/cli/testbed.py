@@ -142,6 +142,9 @@ def report(
     html_file: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots, which is one file.")
     ] = None,
+    window: Annotated[
+        float, typer.Option(min=5, max=86400, metavar="S", help="Quality is the mean over so long, at the end.")
+    ] = 60.0,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when something that must hold does not.")] = False,
     folder: FolderOption = None,
 ) -> None:
@@ -161,7 +164,7 @@ def report(
     run = run_folder.run()
     with screen.live(run.peers) as watch:
         Follower(run_folder, run, watch).for_seconds(seconds)
-    result = build_report(run, run_folder.history(), run_folder.trials())
+    result = build_report(run, run_folder.history(), run_folder.trials(), window_s=window)
     if json_file is not None:
         _write_json(json_file, result)
     if html_file is not None:
@@ -203,11 +206,11 @@ def fault(
     from p2prec.testbed.faults import load_profile
     from p2prec.testbed.follow import Follower
     from p2prec.testbed.inject import Bed, injection
-    from p2prec.testbed.trial import quality_of_report, try_fault
+    from p2prec.testbed.trial import measurement_of_report, try_fault
 
     _require_parent(json_file)
     profile = load_profile(checkout / "deploy" / "faults" / f"{name}.toml")
-    without = None if reference is None else quality_of_report(json.loads(reference.read_text(encoding="utf-8")))
+    without = None if reference is None else measurement_of_report(json.loads(reference.read_text(encoding="utf-8")))
     run_folder = _folder(folder)
     run = run_folder.run()
     bed = Bed(_compose(checkout, run_folder, {"PEER_CPUS": f"{run.cpus:g}"}), run_folder, run, Random(seed))

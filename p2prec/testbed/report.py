@@ -11,7 +11,7 @@ from p2prec.testbed.folder import Run
 from p2prec.testbed.sample import METRICS, MODELS, Sample, by_host, mean_quality, total
 
 QUALITY_WINDOW_S = 60.0
-"""Quality is the mean over the last minute: a single measurement of few people jitters."""
+"""Over how long, at the end, quality is averaged: a single measurement of few people jitters."""
 SERIES_POINTS = 120
 """Moments of a run that are kept for its plots."""
 
@@ -29,10 +29,12 @@ class Check:
     holds: bool
 
 
-def build_report(run: Run, history: Sequence[Sample], trials: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def build_report(
+    run: Run, history: Sequence[Sample], trials: Sequence[dict[str, Any]] = (), *, window_s: float = QUALITY_WINDOW_S
+) -> dict[str, Any]:
     """The report, ready for JSON. history: all samples of the run, in order."""
     peers = by_host(history)
-    rows = [_peer(run, samples) for samples in peers.values()]
+    rows = [_peer(run, samples, window_s) for samples in peers.values()]
     rows.sort(key=lambda row: str(row["person"]))
     last_start_s = max((samples[0].started_at for samples in peers.values()), default=0.0)
     discovery = _discovery(rows, last_start_s)
@@ -99,9 +101,9 @@ def _plain(run: Run) -> dict[str, Any]:
 # --- one peer ---
 
 
-def _peer(run: Run, samples: Sequence[Sample]) -> dict[str, Any]:
+def _peer(run: Run, samples: Sequence[Sample], window_s: float) -> dict[str, Any]:
     last = samples[-1]
-    window = [sample for sample in samples if sample.t > last.t - QUALITY_WINDOW_S]
+    window = [sample for sample in samples if sample.t > last.t - window_s]
     alive_s = max(last.t - samples[0].started_at, 1e-9)
     cpu_s = total(samples, "cpu_s") or 0.0
     found_all_at = next((sample.t for sample in samples if sample.seen >= run.peers - 1), None)

@@ -6,49 +6,27 @@ on, so what differs is the model alone. The reference is a run without the fault
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
-from typing import Any, TypeAlias
+from statistics import fmean
+from typing import Any
 
+from p2prec.testbed.compare import JUDGED, SLOT_S, Measurement, Ratio, compare, measure
 from p2prec.testbed.compose import Container
 from p2prec.testbed.faults import Holds, Profile
 from p2prec.testbed.folder import now_s
 from p2prec.testbed.follow import Follower, fresh
 from p2prec.testbed.inject import Bed, Injection
 from p2prec.testbed.report import Check
-from p2prec.testbed.sample import Sample, by_host, mean_quality
-
-Quality: TypeAlias = Mapping[str, Mapping[str, float]]
-"""Figures by person, as `p2prec.testbed.sample.mean_quality` names them."""
+from p2prec.testbed.sample import Sample, by_host
 
 EXCHANGES_TO_BE_BACK = 3
 """New exchanges after the fault that show a peer learns with others again."""
 NEIGHBOURS_TO_BE_BACK = 3
-JUDGED = {"ndcg_at_10": "NDCG@10", "auc": "AUC"}
-SLOT_S = 10.0
-"""As often as peers measure."""
-MAX_ERROR = 0.02
-"""A ratio must be known at least this well (its standard error), or it proves nothing: the measurement goes on until it is."""
+BEFORE_WINDOWS = 2
+"""Looked back upon, if the run was followed for so long."""
 MAX_WINDOWS = 4
-"""Then it does not go on any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Quality after the fault over quality without it, of the same people."""
-
-    value: float
-    error: float
-    """Standard error: models are never at rest, and few people's rankings jump."""
-
-    def reaches(self, share: float) -> bool:
-        """Whether it is at least `share`, as far as it was measured, and was measured well enough."""
-        return self.error <= MAX_ERROR and self.value + self.error >= share
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} +- {self.error:.3f}"
+"""Measured afterwards, while fewer cannot tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +65,11 @@ def try_fault(
     follower: Follower,
     *,
     window_s: float,
-    reference: Quality | None = None,
+    reference: Measurement | None = None,
 ) -> Trial:
     """Do the fault to a running swarm and judge it.
 
-    window_s: how long quality is measured, before and after. reference: people's quality without the fault, in place of before.
+    window_s: how long quality is measured, before and after. reference: quality without the fault, in place of before.
     """
     _look_before(follower, bed, window_s)
     fault_s = now_s(follower.run)
@@ -105,8 +83,8 @@ def try_fault(
         lambda samples: are_back(samples, exchanges, now_s(follower.run)), profile.holds.back_within_s
     )
     history = _of(follower, survivors)
-    without = reference or _quality(history, fault_s - window_s, fault_s)
-    ratios, people = _measure(follower, survivors, without, window_s, profile.holds.quality)
+    before = reference or measure(history, fault_s - BEFORE_WINDOWS * window_s, fault_s)
+    ratios, people = _measure_after(follower, survivors, before, window_s, profile.holds.quality)
     after = {sample.host: sample for sample in follower.look()}
     containers = {container.host: container for container in bed.compose.containers()}
     result = Trial(
@@ -178,56 +156,19 @@ def _look_before(follower: Follower, bed: Bed, window_s: float) -> None:
     follower.until(seen, window_s + SLOT_S)
 
 
-def _measure(
-    follower: Follower, survivors: Collection[str], without: Quality, window_s: float, share: float
+def _measure_after(
+    follower: Follower, survivors: Collection[str], before: Measurement, window_s: float, share: float
 ) -> tuple[dict[str, Ratio], int]:
-    """Measure the survivors' quality for a window, and for another while that is not enough to tell."""
+    """Measure the survivors for a window, and for another while that is not enough to tell."""
     from_s = now_s(follower.run)
     ratios: dict[str, Ratio] = {}
     people = 0
     for _ in range(MAX_WINDOWS):
         follower.for_seconds(window_s)
-        ratios, people = compare(_of(follower, survivors), without, from_s, now_s(follower.run))
+        ratios, people = compare(before, measure(_of(follower, survivors), from_s, now_s(follower.run)))
         if ratios and all(ratio.reaches(share) for ratio in ratios.values()):
             break
     return ratios, people
-
-
-def compare(
-    history: Mapping[str, Sequence[Sample]], without: Quality, from_s: float, to_s: float
-) -> tuple[dict[str, Ratio], int]:
-    """Mean quality between two moments over that of the same people `without` the fault, and how many people are in both.
-
-    The standard error is estimated from how the mean over people changes from measurement to measurement; neighbouring ones
-    resemble each other, so they count half. What it is compared with is taken to be known as well, or as badly.
-    """
-    quality = _quality(history, from_s, to_s)
-    people = quality.keys() & without.keys()
-    slots = _slots(history, people, from_s, to_s)
-    if not people or len(slots) < 2:
-        return {}, len(people)
-    ratios = {}
-    for metric in JUDGED:
-        reference = fmean(without[person][metric] for person in people)
-        if not reference:
-            return {}, len(people)
-        value = fmean(quality[person][metric] for person in people) / reference
-        spread = stdev(slot[metric] for slot in slots) / reference
-        ratios[metric] = Ratio(value, math.sqrt(2.0) * spread / math.sqrt(len(slots) / 2.0))
-    return ratios, len(people)
-
-
-def _slots(
-    history: Mapping[str, Sequence[Sample]], people: Collection[str], from_s: float, to_s: float
-) -> list[dict[str, float]]:
-    """The mean over `people` of what they measured, slot by slot; slots in which not all had measured are left out."""
-    slots = []
-    for number in range(int((to_s - from_s) / SLOT_S)):
-        start_s = from_s + number * SLOT_S
-        quality = _quality(history, start_s, start_s + SLOT_S)
-        if people and quality.keys() >= set(people):
-            slots.append({metric: fmean(quality[person][metric] for person in people) for metric in JUDGED})
-    return slots
 
 
 def judge(
@@ -259,24 +200,14 @@ def judge(
     )
 
 
-def quality_of_report(report: Mapping[str, Any]) -> Quality:
-    """People's quality in a report of a run without a fault."""
-    return {row["person"]: row["quality"] for row in report["per_peer"] if row["quality"] is not None}
+def measurement_of_report(report: Mapping[str, Any]) -> Measurement:
+    """Quality in the report of a run without a fault."""
+    return Measurement({row["person"]: row["quality"] for row in report["per_peer"] if row["quality"] is not None})
 
 
 def _of(follower: Follower, hosts: Collection[str]) -> dict[str, list[Sample]]:
     """The history of some peers."""
     return by_host(sample for sample in follower.history if sample.host in hosts)
-
-
-def _quality(history: Mapping[str, Sequence[Sample]], from_s: float, to_s: float) -> dict[str, dict[str, float]]:
-    """Each person's mean quality between two moments of the run."""
-    found = {}
-    for samples in history.values():
-        quality = mean_quality(sample for sample in samples if from_s <= sample.t <= to_s)
-        if quality is not None:
-            found[samples[-1].person] = quality
-    return found
 
 
 def _exchange_rate(history: Mapping[str, Sequence[Sample]], from_s: float, to_s: float) -> float:

@@ -24,8 +24,9 @@ OUTPUT = Path(os.environ.get("TESTBED_OUTPUT", ROOT / "build" / "testbed"))
 """Where reports are left, whatever they say."""
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LEARNING_DEADLINE_S = 600.0
-STEADY_S = 200.0
-"""A hundred rounds of two seconds: learning has slowed down to its final pace."""
+STEADY_S = 300.0
+"""A hundred and fifty rounds of two seconds: learning has slowed down to its final pace."""
+WINDOW_S = "80"
 NETWORK_FAULTS = {"loss", "delay", "partition", "flapping"}
 
 pytestmark = [
@@ -102,7 +103,7 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("steady") / "run"
     try:
         start(folder, "--round-interval", "2", "--noise", "0", "--seconds", str(STEADY_S))
-        report(folder, f"before-faults-{PEERS}", wanted=0)
+        report(folder, f"before-faults-{PEERS}", "--window", "160", wanted=0)
         yield folder
         report(folder, f"after-faults-{PEERS}", wanted=None)
     finally:
@@ -113,6 +114,8 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_a_swarm_comes_back_by_itself(name: str, steady: Path) -> None:
     if name in NETWORK_FAULTS and os.geteuid():
         pytest.skip("faults of the network need root on the machine of the container engine")
-    done = testbed(steady, "fault", name, "--json", str(OUTPUT / f"fault-{name}.json"), wanted=None)
+    reference, result = OUTPUT / f"before-faults-{PEERS}.json", OUTPUT / f"fault-{name}.json"
+    options = ("--window", WINDOW_S, "--reference", str(reference), "--json", str(result))
+    done = testbed(steady, "fault", name, *options, wanted=None)
     print(done.stdout)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

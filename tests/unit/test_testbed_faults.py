@@ -14,6 +14,7 @@ from testbed_rig import QUALITY, RUN, sample
 
 from p2prec.errors import P2PRecError, UsageError
 from p2prec.testbed import inject, namespace
+from p2prec.testbed.compare import Measurement, Ratio, compare, measure
 from p2prec.testbed.compose import Compose, Container
 from p2prec.testbed.faults import (
     Clock,
@@ -32,7 +33,7 @@ from p2prec.testbed.faults import (
 from p2prec.testbed.folder import RunFolder
 from p2prec.testbed.namespace import Network
 from p2prec.testbed.sample import Sample, by_host
-from p2prec.testbed.trial import Ratio, _restarted, are_back, compare, judge
+from p2prec.testbed.trial import _restarted, are_back, judge
 
 FAULTS = Path(__file__).parents[2] / "deploy" / "faults"
 
@@ -312,14 +313,24 @@ def measured(*values: float) -> dict[str, list[Sample]]:
 
 
 def test_quality_is_compared_with_the_same_people_and_told_with_its_error() -> None:
-    ratios, people = compare(measured(0.49, 0.51, 0.49, 0.51), WITHOUT, 0.0, 40.0)
+    before = measure(measured(0.5, 0.5, 0.5, 0.5), 0.0, 40.0)
+    ratios, people = compare(before, measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0))
     assert people == 3
     assert ratios["auc"].value == pytest.approx(1.0)
-    assert ratios["auc"].error == pytest.approx(0.0231, abs=1e-3)
-    # Whoever was not there before, or is no longer, is not compared.
-    assert compare(measured(0.5, 0.5), {"person-of-a": QUALITY, "person-of-z": QUALITY}, 0.0, 20.0)[1] == 1
-    assert compare(measured(0.5, 0.5), {}, 0.0, 20.0) == ({}, 0)
-    assert compare(measured(0.5), WITHOUT, 0.0, 10.0) == ({}, 3)
+    assert ratios["auc"].error == pytest.approx(0.0231, abs=1e-4)  # four measurements alike count as one
+    # Both sides' errors count; means alone are taken to be known as well as what they are compared with.
+    for jumping in (measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0), Measurement(WITHOUT)):
+        twice, _ = compare(jumping, measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0))
+        assert twice["auc"].error == pytest.approx(0.0231 * 2**0.5, abs=1e-4)
+
+
+def test_what_cannot_be_compared_is_not() -> None:
+    well = measure(measured(0.5, 0.5, 0.5), 0.0, 30.0)
+    strangers = Measurement({"person-of-a": QUALITY, "person-of-z": QUALITY})
+    assert compare(strangers, well)[1] == 1
+    assert compare(Measurement({}), well) == ({}, 0)
+    assert compare(Measurement(WITHOUT), measure(measured(0.5, 0.5), 0.0, 20.0)) == ({}, 3)
+    assert compare(measure(measured(0.0, 0.0, 0.0), 0.0, 30.0), well) == ({}, 3)
 
 
 @pytest.mark.parametrize(
