@@ -1,6 +1,7 @@
 """Both engines of the lab on the same data and seed, round by round: bare learners, and production peers with their messages.
 
-Prints the quality that each reaches and the largest difference between any two entries of their tables; ends with 1 when there is one.
+Prints the quality that each reaches and the largest difference between any two entries of their tables; ends with 1 when there is
+one.
 `make engines` runs it on all of MovieLens-100K, with both objectives.
 """
 

@@ -1,4 +1,4 @@
-"""The demo's daemons against the vectorised computation of the same rounds (`make parity`).
+"""The demo's daemons against the lab's computation of the same rounds (`make parity`).
 
 Real sockets, TLS and discovery on one side, `p2prec.lab.swarm` on the other; the same people, held-out parts, common start, mean
 number of rounds and mean number of neighbours. What differs is chance: whom a peer meets, how values are rounded (and noise, off
@@ -24,18 +24,23 @@ from figures import machine
 
 from p2prec.data.demo_data import load_demo_data, synthetic_demo_data
 from p2prec.data.histories import choose_people
+from p2prec.data.interactions import TrainingPairs
 from p2prec.demo.plan import Plan, make_plan, round_interval_s
 from p2prec.demo.run import Progress, run_demo
-from p2prec.lab.swarm import LabSwarm, People
+from p2prec.lab.swarm import LabSwarm
+from p2prec.lab.topology import random_views
 from p2prec.metrics.ranking import ranking_scores
-from p2prec.types import DoubleArray
+from p2prec.model.topk import scores
+from p2prec.model.user import solve_user
+from p2prec.peer.learner import Learner
+from p2prec.types import DoubleArray, FloatArray
 
 METRICS = ("ndcg_at_10", "auc")
 BOUND = 0.02
 MIN_SUCCESS = 0.95
 """Of the exchanges. With fewer, a round of the daemons mixes noticeably less than a computed one."""
 N_COMPUTED = 6
-"""Runs of the vectorised computation, each with chances of its own."""
+"""Runs of the lab's computation, each with chances of its own."""
 
 
 def main() -> None:
@@ -95,26 +100,35 @@ def with_noise(plan: Plan, noise_multiplier: float) -> Plan:
 
 def compute(plan: Plan, rounds: float, degree: int, run: int) -> DoubleArray:
     """The swarm's mean of each of METRICS, after as many rounds and with as many neighbours as the daemons had on average."""
-    parts = [(plan.histories.of(person).items, plan.test_part(person)) for person in range(len(plan.histories))]
-    train = [items[~test] for items, test in parts]
+    parts = [(plan.histories.of(person), plan.test_part(person)) for person in range(len(plan.histories))]
+    train = [
+        TrainingPairs(own.items[~test], np.ones(int((~test).sum()), np.float32), own.times[~test])
+        for own, test in parts
+    ]
     manifest = plan.manifest
+    rng = np.random.default_rng([run, 2])
     swarm = LabSwarm(
         manifest.learning,
         manifest.privacy,
         plan.histories.catalogue.keys,
         bytes.fromhex(manifest.seed),
-        People.of([(items, np.ones(items.size, np.float32)) for items in train]),
-        np.random.default_rng([run, 2]),
-        degree=degree,
+        train,
+        rng,
+        views=random_views(len(train), degree, rng),
     )
-    swarm.run(max(0, round(rounds) - 1))  # a daemon steps when it begins its next round
-    swarm.mix()
+    swarm.run(max(1, round(rounds)))
     ranked = [
-        ranking_scores(scores, items[test], items[~test])
-        for scores, (items, test) in zip(swarm.scores(), parts, strict=True)
+        ranking_scores(_scores(learner), own.items[test], own.items[~test])
+        for learner, (own, test) in zip(swarm.learners, parts, strict=True)
         if test.any()
     ]
     return np.array([np.mean([one.ndcg for one in ranked]), np.mean([one.auc for one in ranked])])
+
+
+def _scores(learner: Learner) -> FloatArray:
+    """With all interactions counting alike, as devices measure themselves (`p2prec.peer.quality`)."""
+    factors = learner.state.item_factors
+    return scores(learner.parameters, factors, solve_user(learner.parameters, factors, learner.items, learner.values))
 
 
 def _show(progress: Progress) -> None:

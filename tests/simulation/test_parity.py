@@ -1,8 +1,8 @@
 """The daemon's peers learn what the lab computes.
 
-Given the same schedule, every number of every peer is the same, to the bit. Peers that go their own pace, as daemons do, meet others in
-another order and round otherwise: there, means over a few runs must agree within 2%. `make parity` holds the demo's daemons to the same,
-`make engines` shows the first on all of MovieLens-100K.
+Given the same schedule, every number of every peer is the same, to the bit. Peers that go their own pace, as daemons do, meet
+others in another order and round otherwise: there, means over a few runs must agree within 2%. `make parity` holds the demo's
+daemons to the same, `make engines` shows the first on all of MovieLens-100K.
 """
 
 from __future__ import annotations

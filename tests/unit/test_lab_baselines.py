@@ -28,8 +28,8 @@ from p2prec.lab.baselines.mixing import mix
 from p2prec.lab.baselines.popularity import Popularity
 from p2prec.lab.baselines.registry import baselines
 from p2prec.lab.dataset import person_of_row
-from p2prec.lab.swarm import LabSwarm, People
 from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.model.schedule import rounds_between_contributions
 from p2prec.peer.learner import Learner
 from p2prec.peer.quality import alone_scores
 
@@ -292,17 +292,25 @@ def test_traffic_counts_every_copy_sent() -> None:
 def test_central_is_a_swarm_in_perfect_consensus(objective: Objective) -> None:
     train, learning, privacy = training(objective, rounds=7), SMALL[objective], PrivacyParameters()
     keys = train.histories.catalogue.keys
-    people = People.of([(one.items, one.values) for one in map(train.histories.of, range(train.n_people))])
-
-    class Averaging(LabSwarm):
-        def _exchange(self, first: np.ndarray, second: np.ndarray) -> None:
-            for table in (self.state.gradient, self.state.evidence, self.state.gram):
-                table[...] = table.mean(axis=0)
-
-    swarm = Averaging(learning, privacy, keys, SEED, people, rng())
-    swarm.run(7)
+    learners = [Learner(learning, privacy, keys, SEED) for _ in range(train.n_people)]
+    for person, learner in enumerate(learners):
+        pairs = train.histories.of(person)
+        learner.set_interactions(pairs.items, pairs.values, pairs.times)
+        learner.swarm_size_estimate = train.n_people
+    for done in range(7):
+        if done % rounds_between_contributions(learning) == 0:
+            for learner in learners:
+                learner.contribute(rng())
+                learner.state.probe[:] = 0  # all is mixed at once
+        for name in ("gradient", "evidence", "gram"):
+            mean = np.mean([getattr(learner.state, name) for learner in learners], axis=0)
+            for learner in learners:
+                getattr(learner.state, name)[...] = mean
+        for learner in learners:
+            learner.step()
+    in_consensus = np.stack([learner.scores() for learner in learners])
     central = Central(learning, privacy, SEED).fit(train, rng()).scores
-    np.testing.assert_allclose(central, swarm.scores(), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(central, in_consensus, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("objective", ["implicit", "explicit"])

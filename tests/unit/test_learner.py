@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from p2prec.errors import UsageError
-from p2prec.lab.swarm import LabSwarm, People, disjoint_batches
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import Contribution, touched_share
 from p2prec.peer.learner import Learner, privatize
@@ -15,7 +14,7 @@ from p2prec.peer.quality import alone_scores, measure
 
 KEYS = [f"item-{i}" for i in range(60)]
 SEED = bytes(32)
-PARAMETERS = LearningParameters(n_factors=4, contribute_every_rounds=2)
+PARAMETERS = LearningParameters(n_factors=4, contribute_every_exchanges=4)
 QUIET = PrivacyParameters(noise_multiplier=0.0)
 ONES = np.ones(6, np.float32)
 
@@ -38,7 +37,7 @@ def _swarm_of_learners(rounds: int, n_peers: int = 12) -> list[Learner]:
                 learner.contribute(rng)
         for one in range(n_peers):
             other = (one + 1 + int(rng.integers(n_peers - 1))) % n_peers
-            sent, received = learners[one].outgoing(rng), learners[other].outgoing(rng)
+            sent, received = learners[one].outgoing(0, rng), learners[other].outgoing(0, rng)
             learners[one].apply(sent, received, learners[other].age)
             learners[other].apply(received, sent, learners[one].age)
         for learner in learners:
@@ -54,29 +53,23 @@ def test_peers_learn_from_each_other() -> None:
         own_taste.append(((learner.recommend(10) >= 30) == bool(peer % 2)).mean())
     assert min(own_taste) >= 0.7 and np.mean(own_taste) >= 0.9
     factors = np.stack([learner.state.item_factors for learner in learners])
-    assert factors.std(axis=0).mean() < 0.1 * np.abs(factors).mean()
+    assert factors.std(axis=0).mean() < 0.2 * np.abs(factors).mean()
 
 
-def test_the_lab_computes_the_same_rounds() -> None:
-    """Different random draws, the same swarm: the copies end up alike."""
-    learners = _swarm_of_learners(25)
-    people = People.of([(items, np.ones(items.size, np.float32)) for items in _two_tastes(12)])
-    lab = LabSwarm(PARAMETERS, QUIET, KEYS, SEED, people, np.random.default_rng(2))
-    lab.run(25)
-    ours = np.mean([learner.scores() for learner in learners], axis=0)
-    assert np.corrcoef(ours, lab.scores().mean(axis=0))[0, 1] > 0.98
-    assert lab.state.age.tolist() == [25.0] * 12
-
-
-def test_exchanges_in_batches_are_those_one_by_one() -> None:
-    pairs = np.array([[0, 1], [2, 3], [1, 2], [4, 0], [3, 4], [0, 1]])
-    batches = disjoint_batches(pairs)
-    assert sum(len(batch) for batch in batches) == len(pairs)
-    order = [tuple(pair) for batch in batches for pair in batch.tolist()]
-    for batch in batches:
-        assert np.unique(batch).size == batch.size
-    for peer in range(5):
-        assert [p for p in order if peer in p] == [tuple(p) for p in pairs.tolist() if peer in p]
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_contributions_are_counted_in_exchanges_of_all_parts(n_parts: int) -> None:
+    parameters = msgspec.structs.replace(PARAMETERS, contribute_every_exchanges=2, n_parts=n_parts)
+    learner, other = (Learner(parameters, QUIET, KEYS, SEED) for _ in range(2))
+    rng = np.random.default_rng(0)
+    assert learner.due_to_contribute  # a new peer's first
+    other.postpone_contribution()
+    learner.contribute(rng)
+    for done in range(2 * n_parts):
+        assert not learner.due_to_contribute and not other.due_to_contribute
+        sent, received = learner.outgoing(done % n_parts, rng), other.outgoing(done % n_parts, rng)
+        learner.apply(sent, received, other.age)
+        other.apply(received, sent, learner.age)
+    assert learner.due_to_contribute and other.due_to_contribute
 
 
 def test_interactions_may_change_between_rounds() -> None:
@@ -119,7 +112,7 @@ def test_a_snapshot_resumes_to_the_same_model() -> None:
     np.testing.assert_array_equal(resumed.scores(), learner.scores())
 
 
-@pytest.mark.parametrize("name", ["item_factors", "gradient", "evidence", "gram"])
+@pytest.mark.parametrize("name", ["item_factors", "gradient", "evidence", "gram", "probe"])
 def test_a_snapshot_that_does_not_fit_is_refused(name: str) -> None:
     learner = Learner(PARAMETERS, QUIET, KEYS, SEED)
     before = learner.state
@@ -177,9 +170,10 @@ def test_nothing_leaves_but_through_a_contribution() -> None:
         learner.set_interactions(items, ONES)
         learner.solve()
         learner.step()
-        sent.append(learner.outgoing(np.random.default_rng(0)))
-    for name in ("item_factors", "gradient", "evidence", "gram"):
-        np.testing.assert_array_equal(getattr(sent[0], name).values, getattr(sent[1], name).values)
+        sent.append(learner.outgoing(0, np.random.default_rng(0)))
+    for one, other in zip(*sent, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.codes, other.codes)
 
 
 def test_quality_compares_the_swarm_with_popularity_and_with_learning_alone() -> None:

@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from p2prec.manifest import LearningParameters
-from p2prec.model.contribution import EVIDENCE_WEIGHT, Contribution, absorb, contribution, sample_items, touched_share
-from p2prec.model.schedule import contributes_at, learning_rate
-from p2prec.model.state import ModelState, initial_state
+from p2prec.model.contribution import (
+    EVIDENCE_MEMORY,
+    EVIDENCE_WEIGHT,
+    GRAM_MEMORY,
+    Contribution,
+    absorb,
+    contribution,
+    draw_probe,
+    sample_items,
+    touched_share,
+)
+from p2prec.model.schedule import learning_rate
+from p2prec.model.state import FIELDS, ModelState, initial_state
 from p2prec.model.step import SMALLEST_SWARM, step
 from p2prec.model.user import solve_user
 
@@ -82,11 +92,12 @@ def test_the_step_follows_the_gradient_of_the_objective(parameters: LearningPara
     moved = mean.copy()
     step(parameters, moved, N)
     direction = (moved.item_factors - state.item_factors).astype(np.float64)
+    unmixed = parameters.evidence_floor / N  # nobody's sign stands out of the probe
+    damped = direction @ (mean.gram + parameters.damping * np.eye(len(mean.gram)))
     if parameters.objective == "implicit":
-        weight = touched_share(mean)[:, None] + parameters.alpha0
-        gradient = -weight * (direction @ (mean.gram + parameters.damping * np.eye(D)))
+        gradient = -(touched_share(mean)[:, None] + parameters.alpha0 + unmixed) * damped
     else:
-        gradient = -(touched_share(mean)[:, None] + (parameters.reg + parameters.evidence_floor) / N) * direction
+        gradient = -(touched_share(mean)[:, None] + unmixed) * damped - parameters.reg / N * direction
 
     expected = np.zeros_like(gradient)
     for at in np.ndindex(*gradient.shape):
@@ -141,27 +152,68 @@ def test_many_peers_at_once_are_each_peer_alone(parameters: LearningParameters) 
     together = contribution(
         parameters, np.stack([s.item_factors for s in states]), np.stack(users)[:, None], items, values
     )
-    stacked = ModelState(
-        *(np.stack([getattr(s, name) for s in states]) for name in ("item_factors", "gradient", "evidence", "gram")),
-        age=np.array([s.age for s in states]),
-    )
-    absorb(parameters, stacked, together)
+    stacked = ModelState(*(np.stack([getattr(s, name) for s in states]) for name in FIELDS))
+    probes = draw_probe(np.random.default_rng(0), (PEERS,))
+    absorb(parameters, stacked, together, probes)
     step(parameters, stacked, N)
     for peer, (state, own) in enumerate(zip(states, singles, strict=True)):
-        absorb(parameters, state, own)
+        absorb(parameters, state, own, probes[peer])
         step(parameters, state, N)
         np.testing.assert_allclose(stacked.item_factors[peer], state.item_factors, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(stacked.evidence[peer], state.evidence)
         np.testing.assert_allclose(stacked.gram[peer], state.gram, rtol=1e-5)
 
 
-def test_momentum_keeps_its_share() -> None:
+def _of_ones(state: ModelState, size: float = 1.0) -> tuple[Contribution, np.ndarray]:
+    tables = (np.full_like(table, size) for table in (state.gradient, state.evidence, state.gram, state.probe))
+    gradient, evidence, gram, probe = tables
+    return Contribution(gradient, evidence, gram), probe
+
+
+def test_each_accumulator_has_a_memory_of_its_own() -> None:
+    parameters = msgspec.structs.replace(IMPLICIT, momentum=0.5)
+    state = initial_state(parameters, b"s" * 32, KEYS)
+    state.contributions += 1000
+    absorb(parameters, state, *_of_ones(state))
+    for table, memory in (
+        (state.gradient, 0.5),
+        (state.probe, 0.5),
+        (state.gram, GRAM_MEMORY),
+        (state.evidence, EVIDENCE_MEMORY),
+    ):
+        np.testing.assert_allclose(table, 1 - memory, rtol=1e-5)
+
+
+def test_the_first_contributions_count_alike() -> None:
+    """Until there are more of them than an accumulator remembers: four with a momentum of 0.75, twenty of the evidence."""
     parameters = msgspec.structs.replace(IMPLICIT, momentum=0.75)
     state = initial_state(parameters, b"s" * 32, KEYS)
-    state.evidence[:] = 1.0
-    own = Contribution(np.zeros_like(state.gradient), np.full(M, 3.0, np.float32), np.zeros_like(state.gram))
-    absorb(parameters, state, own)
-    assert state.evidence == pytest.approx(1.5)
+    for number in range(1, 21):
+        absorb(parameters, state, *_of_ones(state, float(number)))
+        np.testing.assert_allclose(state.evidence, (number + 1) / 2, rtol=1e-5)
+        if number <= 4:
+            np.testing.assert_allclose(state.gradient, (number + 1) / 2, rtol=1e-5)
+        assert state.contributions == number
+    assert state.gradient[0, 0] > 12
+    absorb(parameters, state, *_of_ones(state, 21.0))
+    np.testing.assert_allclose(state.evidence, 0.95 * 10.5 + 0.05 * 21, rtol=1e-5)
+
+
+@BOTH
+def test_what_is_not_mixed_moves_little(parameters: LearningParameters) -> None:
+    """A row's weight is larger by evidence_floor times the mixing, and its step smaller in proportion."""
+    parameters = msgspec.structs.replace(parameters, evidence_floor=5.0, reg=0.0)
+    start = initial_state(parameters, b"s" * 32, KEYS)
+    start.gradient += 1
+    start.evidence += EVIDENCE_WEIGHT
+    start.gram += np.eye(len(start.gram), dtype=np.float32)
+    mixed, fresh = start.copy(), start.copy()
+    fresh.probe[:] = 1.0
+    for state in (mixed, fresh):
+        step(parameters, state, N)
+    moved = [state.item_factors - start.item_factors for state in (mixed, fresh)]
+    weight = 1.0 + (parameters.alpha0 if parameters.objective == "implicit" else 0.0)
+    np.testing.assert_allclose(moved[1] * (weight + 5.0), moved[0] * (weight + 5.0 / N), rtol=1e-3, atol=1e-6)
 
 
 def test_a_noisy_gram_with_negative_curvature_does_not_blow_up() -> None:
@@ -189,11 +241,6 @@ def test_the_learning_rate_falls_to_its_floor() -> None:
     parameters = LearningParameters(learning_rate=0.8, learning_rate_decay_rounds=10, learning_rate_floor=0.25)
     rates = learning_rate(parameters, np.array([0.0, 10.0, 29.0, 31.0, 1e9]))
     np.testing.assert_allclose(rates, [0.8, 0.4, 0.8 / 3.9, 0.2, 0.2])
-
-
-def test_contributions_are_due_at_the_start_and_then_every_so_often() -> None:
-    parameters = LearningParameters(contribute_every_rounds=3)
-    assert [contributes_at(parameters, age) for age in range(7)] == [True, False, False, True, False, False, True]
 
 
 @BOTH

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from p2prec.manifest import LearningParameters
-from p2prec.model.state import initial_item_factors, initial_state
+from p2prec.model.contribution import Contribution, absorb, draw_probe
+from p2prec.model.state import PROBE_WIDTH, initial_item_factors, initial_state, mixing
 
 IMPLICIT = LearningParameters(n_factors=4, init_scale=0.1)
 EXPLICIT = msgspec.structs.replace(IMPLICIT, objective="explicit")
@@ -39,9 +40,45 @@ def test_the_start_has_the_stated_spread() -> None:
 def test_biases_and_accumulators_start_at_nothing() -> None:
     state = initial_state(EXPLICIT, SEED, ["a", "b"])
     assert state.item_factors.shape == (2, 5) and not state.item_factors[:, 4].any()
-    assert state.gram.shape == (0, 0) and state.age == 0
-    assert not state.gradient.any() and not state.evidence.any()
+    assert state.gram.shape == (5, 5) and state.probe.shape == (PROBE_WIDTH,)
+    assert state.age == state.contributions == 0
+    assert not any(table.any() for table in (state.gradient, state.evidence, state.gram, state.probe))
     assert initial_state(IMPLICIT, SEED, ["a", "b"]).gram.shape == (4, 4)
+
+
+def test_tables_lie_factor_by_factor_and_stay_so() -> None:
+    state = initial_state(EXPLICIT, SEED, ["a", "b", "c"])
+    for one in (state, state.copy()):
+        assert one.item_factors.T.flags.c_contiguous and one.gradient.T.flags.c_contiguous
+
+
+def test_what_one_person_said_is_not_mixed() -> None:
+    """All weights of the first contribution are its own."""
+    state = initial_state(IMPLICIT, SEED, ["a"])
+    own = Contribution(np.zeros_like(state.gradient), np.zeros_like(state.evidence), np.zeros_like(state.gram))
+    absorb(IMPLICIT, state, own, draw_probe(np.random.default_rng(0)))
+    assert mixing(state, 1000.0) == 1.0
+
+
+@pytest.mark.parametrize("n_people", [2, 8, 32])
+def test_mixing_tells_how_many_have_spoken(n_people: int) -> None:
+    rng = np.random.default_rng(n_people)
+    state = initial_state(IMPLICIT, SEED, ["a"])
+    found = []
+    for _ in range(400):
+        state.probe = draw_probe(rng, (n_people,)).mean(axis=0)
+        found.append(float(mixing(state, 1000.0)))
+    assert np.mean(found) == pytest.approx(1 / n_people, rel=0.1)
+    assert np.std(found) < 0.5 * np.mean(found)
+
+
+def test_mixing_is_never_below_one_person_s_share_nor_above_one() -> None:
+    state = initial_state(IMPLICIT, SEED, ["a"])
+    assert mixing(state, 50.0) == pytest.approx(1 / 50)
+    state.probe[:] = 3.0  # a stranger's
+    assert mixing(state, 50.0) == 1.0
+    state.probe = np.stack([state.probe, 0 * state.probe])
+    np.testing.assert_allclose(mixing(state, np.array([50.0, 4.0])), [1.0, 0.25])
 
 
 def test_a_copy_is_left_alone() -> None:

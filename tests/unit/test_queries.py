@@ -25,7 +25,7 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import TrainingPairs
 from p2prec.errors import DataError, UsageError
 from p2prec.manifest import LearningParameters, Manifest, reference_catalogue
-from p2prec.model.state import ModelState
+from p2prec.model.state import PROBE_WIDTH, ModelState
 from p2prec.model.user import explain, scores, solve_user
 from p2prec.types import ItemKey, PeerId
 
@@ -58,7 +58,9 @@ def view_of(
         gradient=np.zeros_like(factors),
         evidence=np.array(evidence or [0.5] * 7, np.float32),
         gram=np.eye(2, dtype=np.float32),
+        probe=np.zeros(PROBE_WIDTH, np.float32),
         age=np.zeros(()),
+        contributions=np.zeros(()),
     )
     order = sorted(items)
     by_item = dict(zip(items, values or [1.0] * len(items), strict=True))
