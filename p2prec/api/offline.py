@@ -15,6 +15,7 @@ import numpy as np
 from p2prec.api.queries import LocalView, recommend, similar
 from p2prec.api.status import NO_QUALITY, QUALITY_META, REFUSED_PREFIX, peer_fields, status_fields
 from p2prec.daemon.history import History
+from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.snapshot import from_stored
 from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StoreError
@@ -74,7 +75,7 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
     manifest = directory.swarm()
     with directory.open_store() as store:
         counters = store.counters()
-        ledger = store.last_ledger_entry(manifest.swarm_id)
+        ledger = StoreLedger(store, manifest, directory.ledger_mark())
         quality = _stored_quality(store)
         interactions = store.count_interactions()
         peers_seen = len(store.load_peers())
@@ -85,8 +86,8 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
         # A held lock without a socket is a daemon that is coming up or going down.
         state="stopped" if directory.daemon_pid() is None else "starting",
         interactions=interactions,
-        contributions=ledger.contribution if ledger else 0,
-        epsilon_spent=ledger.epsilon_after if ledger else 0.0,
+        contributions=ledger.contributions,
+        epsilon_spent=ledger.epsilon_spent,
         peers_seen=peers_seen,
         rounds=counters.get("rounds", 0),
         exchanges=counters.get("exchanges", 0),

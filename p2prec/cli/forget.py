@@ -57,7 +57,8 @@ def forget(
         else:
             key, title = _find(directory, store, item)
             erased, what = store.forget(key), f" with {safe(title)}"
-        contributions = store.ledger_contributions(directory.swarm().swarm_id)
+        swarm_id = directory.swarm().swarm_id
+        contributions = max(store.ledger_contributions(swarm_id), directory.ledger_mark().contributions(swarm_id))
     if not erased:
         typer.echo(f"Nothing was logged{what}.")
         return
@@ -65,6 +66,7 @@ def forget(
     if contributions:
         typer.echo(
             f"This device had made {counted(contributions, 'contribution')} to the swarm: what was sent cannot be recalled."
+            " What it can tell others: p2prec privacy"
         )
 
 
