@@ -50,7 +50,7 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     momentum: Fraction = 0.5
     """beta: the share of an accumulator that a new contribution leaves standing."""
     learning_rate: PositiveFloat = 1.0
-    learning_rate_decay_rounds: PositiveFloat = 20.0
+    learning_rate_decay_rounds: PositiveFloat = 100.0
     """The step size falls as 1 / (1 + age / decay), age in rounds, down to `learning_rate_floor` of itself."""
     learning_rate_floor: Annotated[float, Meta(ge=0, le=1)] = 0.2
     """Larger follows new tastes sooner; smaller averages more noise away."""
@@ -73,9 +73,9 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Smaller learns what goes together in time; larger, who likes what."""
     segment_floor: Annotated[float, Meta(ge=0, le=1)] = 0.2
     """Implicit only: what the rest of the history counts in the taste of a stretch. 1: there is one taste for all."""
-    damping: PositiveFloat = 0.5
+    damping: PositiveFloat = 0.1
     """Added to the curvature that a step divides by. Larger forgives more noise, and learns later."""
-    evidence_floor: NonNegativeFloat = 3.0
+    evidence_floor: NonNegativeFloat = 40.0
     """Added to an item's evidence before dividing by it, times how unmixed the accumulators are (`p2prec.model.step`): in a
     well mixed swarm, so many people. Larger damps rare items, and steps less on few people's word."""
     init_scale: PositiveFloat = 0.05
@@ -85,7 +85,7 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is done to a contribution before it leaves (docs/algorithm.md#privacy)."""
 
-    clip_norm: PositiveFloat = 3.0
+    clip_norm: PositiveFloat = 6.0
     """C: the largest L2 norm of one contribution to the item rows (s_u, w_u)."""
     gram_clip_norm: PositiveFloat = 5.0
     """The largest Frobenius norm of one contribution p p' (explicit: (p, 1) (p, 1)')."""
@@ -98,7 +98,7 @@ class PrivacyParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The peer stops contributing (and goes on receiving) before it would spend more. None: no limit is set."""
 
 
-CIRCLE_NOISE = 0.01
+CIRCLE_NOISE = 0.005
 """A noise multiplier for people who know each other: it blurs single contributions, costs a few per cent of the quality among a
 hundred people, and promises nothing formal."""
 
@@ -115,13 +115,11 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
             objective="explicit",
             reg=10.0,
             user_reg=10.0,
-            damping=0.1,
-            evidence_floor=20.0,
-            contribute_every_exchanges=14,
+            contribute_every_exchanges=16,
             learning_rate_decay_rounds=30.0,
             learning_rate_floor=0.1,
         )
-        noise = CIRCLE_NOISE * PrivacyParameters().clip_norm / 10.0
+        noise = CIRCLE_NOISE / 5.0
         return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=noise, max_items_per_contribution=1000)
     return LearningParameters(), PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
 

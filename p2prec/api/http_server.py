@@ -58,9 +58,8 @@ class HttpServer:
         try:
             self._server = await asyncio.start_server(self._accept, host, port, limit=MAX_REQUEST_BYTES)
         except OSError as error:
-            reason = (
-                os.strerror(error.errno) if (error.errno or 0) > 0 else str(error)
-            )  # asyncio's own words repeat the address
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else str(error)  # asyncio's own words repeat the address
             raise TransportFailure(f"cannot serve HTTP on {host}:{port}: {reason}") from error
         self._local_only = all(ipaddress.ip_address(name).is_loopback for name, *_ in self._names())
 

@@ -16,7 +16,7 @@ from p2prec.data.interactions import TrainingPairs
 from p2prec.errors import UsageError
 from p2prec.manifest import Manifest
 from p2prec.model.recency import recency_ranks, recent_weights
-from p2prec.model.state import ModelState
+from p2prec.model.state import ModelState, served_factors
 from p2prec.model.topk import scores, similar_items, top_k
 from p2prec.model.user import explain, solve_user
 from p2prec.types import FloatArray, IndexArray, PeerId
@@ -109,7 +109,7 @@ def best_items(view: LocalView, n: int, user_factor: FloatArray) -> tuple[IndexA
 
     Items without evidence are left out: their rows are still the common random start, and would be recommended at random.
     """
-    values = scores(view.manifest.learning, view.state.item_factors, user_factor)
+    values = scores(view.manifest.learning, served_factors(view.state), user_factor)
     values[view.state.evidence <= 0] = -np.inf
     best = top_k(values, n, exclude=view.seen)
     return best, values[best]
@@ -127,7 +127,7 @@ def similar(view: LocalView, item: str, n: int = 10) -> dict[str, Any]:
     if not isinstance(item, str) or len(item) > MAX_ITEM_CHARACTERS:
         raise UsageError(f"an item is a text of at most {MAX_ITEM_CHARACTERS} characters")
     index = view.catalogue.index_of(view.catalogue.resolve(item))
-    factors = view.state.item_factors[:, : view.manifest.learning.n_factors]
+    factors = served_factors(view.state)[:, : view.manifest.learning.n_factors]
     near, cosines = similar_items(factors, index, len(factors))
     known = view.state.evidence[near] > 0 if view.state.evidence[index] > 0 else np.zeros(len(near), np.bool_)
     return {
@@ -149,7 +149,7 @@ def _check_n(n: int) -> None:
 
 def _user_factor(view: LocalView) -> FloatArray:
     pairs = view.pairs
-    return solve_user(view.manifest.learning, view.state.item_factors, pairs.items, pairs.values, _weights(view))
+    return solve_user(view.manifest.learning, served_factors(view.state), pairs.items, pairs.values, _weights(view))
 
 
 def _weights(view: LocalView) -> FloatArray:
@@ -184,7 +184,7 @@ def _explained(view: LocalView, index: int, recommendation: Recommendation) -> R
     """
     pairs = view.pairs
     contributions = explain(
-        view.manifest.learning, view.state.item_factors, pairs.items, pairs.values, index, _weights(view)
+        view.manifest.learning, served_factors(view.state), pairs.items, pairs.values, index, _weights(view)
     ).contributions
     if view.manifest.learning.objective == "explicit":
         contributions = np.where(view.pairs.values >= view.pairs.values.mean(), contributions, 0.0)

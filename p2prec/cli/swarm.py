@@ -342,16 +342,19 @@ def _check_budget(manifest: Manifest) -> None:
 
 
 def _in_parts(learning: LearningParameters, n_items: int) -> LearningParameters:
-    """The parameters with as few parts as let one fit into a message. Raises UsageError that names what would fit."""
+    """The parameters with as few parts as keep a message small, and let it fit at all. Raises UsageError that names what would fit."""
     import msgspec
 
     from p2prec.errors import UsageError
     from p2prec.manifest import MAX_PARTS
+    from p2prec.model.quantize import SMALL_MESSAGE_BYTES, table_shapes
 
     for n_parts in range(1, MAX_PARTS + 1):
         cut = msgspec.structs.replace(learning, n_parts=n_parts)
-        if _fits(cut, n_items):
+        if _fits(cut, n_items) and table_shapes(cut, n_items).payload_bytes <= SMALL_MESSAGE_BYTES:
             return cut
+    if _fits(cut, n_items):
+        return cut
     fewer = next(
         d for d in range(learning.n_factors, 0, -1) if _fits(msgspec.structs.replace(cut, n_factors=d), n_items)
     )

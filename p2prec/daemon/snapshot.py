@@ -8,7 +8,7 @@ from p2prec.model.state import ModelState
 from p2prec.storage.records import StoredModel
 from p2prec.types import SwarmId
 
-_TABLES = ("item_factors", "gradient", "evidence", "gram", "probe")
+_TABLES = ("item_factors", "average", "gradient", "evidence", "gram", "probe")
 _COUNT = "contributions"
 
 

@@ -67,8 +67,8 @@ class Schedule:
     """Draws one round after the other.
 
     Each peer that is there begins its round at a moment of its own, and starts an exchange about each part of the tables
-    with a random neighbour that is there. As in the daemon, what was not answered is tried again with another neighbour, some time
-    later, OFFER_ATTEMPTS times in all.
+    with a random neighbour that is there. As in the daemon, what was not answered is tried again with another neighbour, some
+    time later, OFFER_ATTEMPTS times in all.
     """
 
     def __init__(
@@ -101,9 +101,7 @@ class Schedule:
             turns = late
         return meetings
 
-    def _play(
-        self, turn: _Turn, choices: IndexArray, drawn: list[float], first: bool, meetings: list[Meeting]
-    ) -> bool:
+    def _play(self, turn: _Turn, choices: IndexArray, drawn: list[float], first: bool, meetings: list[Meeting]) -> bool:
         """Go through the parts until an attempt fails; whether none did."""
         for part in range(turn.part, self._n_parts):
             responder = int(choices[int(drawn[part] * len(choices))])

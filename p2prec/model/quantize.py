@@ -23,6 +23,9 @@ BLOCK = 16
 MAX_MAGNITUDE = 1000.0
 """No table entry may exceed this. Honest values stay below 30; anything larger is a fault or an attack."""
 
+SMALL_MESSAGE_BYTES = 16_000
+"""What a new swarm's messages should not exceed; larger tables travel in parts."""
+
 AGE_CAP = 100
 """Rounds beyond which a peer counts as no older. Bounds how firmly an old peer holds on to its item factors."""
 
@@ -215,7 +218,8 @@ class _Rounded:
 
 def _rounded(table: FloatArray, rng: Dice, levels: int) -> _Rounded:
     if table.size == 0:
-        return _Rounded(np.zeros(table.shape, np.float32), *(np.zeros(table.shape[:-1], t) for t in (np.int32, np.float32)))
+        rows = table.shape[:-1]
+        return _Rounded(np.zeros(table.shape, np.float32), np.zeros(rows, np.int32), np.zeros(rows, np.float32))
     magnitude = np.maximum(table.max(axis=-1), -table.min(axis=-1))
     if not magnitude.max() <= MAX_MAGNITUDE:
         table = np.clip(np.nan_to_num(table, nan=0.0), -MAX_MAGNITUDE, MAX_MAGNITUDE)
@@ -233,7 +237,8 @@ def _codes(magnitude: FloatArray, levels: int) -> Int32Array:
     smallest = magnitude * np.float32(1.000001 / levels)
     codes = (smallest.view(np.int32) + ((1 << _BITS) - 1)) >> _BITS
     codes -= _BITS_OF_CODE_0
-    return np.minimum(np.maximum(codes, 0), MAX_CODE)
+    bounded: Int32Array = np.minimum(np.maximum(codes, 0), MAX_CODE)
+    return bounded
 
 
 def _dither(table: FloatArray, rng: Dice) -> FloatArray:
@@ -324,7 +329,11 @@ def _transmitted(
 
 
 def apply_exchange(
-    parameters: LearningParameters, state: ModelState, sent: Transmitted, received: Transmitted, share: float | DoubleArray
+    parameters: LearningParameters,
+    state: ModelState,
+    sent: Transmitted,
+    received: Transmitted,
+    share: float | DoubleArray,
 ) -> None:
     """Move `state` by its side of an exchange, in place; the other side does the same with sent and received swapped.
 
@@ -368,8 +377,8 @@ def other_share(age: float | DoubleArray, other_age: float | DoubleArray) -> Dou
     One half when neither has learned anything. The two sides' weights add up to 1, so equal copies stay equal.
     """
     if np.ndim(age) == 0:
-        total = min(float(age), AGE_CAP) + min(float(other_age), AGE_CAP)
-        return np.float64(min(float(other_age), AGE_CAP) / total if total > 0 else 0.5)
+        mine, others = min(float(age), AGE_CAP), min(float(other_age), AGE_CAP)  # an array of one would cost tenfold
+        return np.asarray(others / (mine + others) if mine + others > 0 else 0.5)
     own, other = np.minimum(age, AGE_CAP), np.minimum(other_age, AGE_CAP)
     total = own + other
     return np.where(total > 0, other / np.where(total > 0, total, 1.0), 0.5)

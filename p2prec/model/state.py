@@ -31,6 +31,8 @@ class ModelState:
 
     item_factors: FloatArray
     """Q: (..., n_items, n_columns) float32."""
+    average: FloatArray
+    """(..., n_items, n_columns) float32: Q over the last rounds, what the device recommends by (`served_factors`)."""
     gradient: FloatArray
     """S: (..., n_items, n_columns) float32, the swarm's mean descent direction of each item row."""
     evidence: FloatArray
@@ -57,6 +59,29 @@ def factors_first(table: FloatArray) -> FloatArray:
     return np.swapaxes(np.ascontiguousarray(np.swapaxes(table, -1, -2), like=table), -1, -2)
 
 
+AVERAGED_ROUNDS = 10
+"""Each copy jitters about the swarm's mean, with what it has not mixed yet; over so many rounds that averages out, and the model
+has not moved on by much."""
+
+
+def average_in(state: ModelState) -> None:
+    """Take the present item factors into the average, in place: a plain mean at first, then of about AVERAGED_ROUNDS.
+
+    Averaging the iterates is what lets a step be large where there is no last round (Polyak & Juditsky 1992). It stays on
+    the device and is never mixed.
+    """
+    weight = 1.0 / np.minimum(state.age + 1.0, AVERAGED_ROUNDS)
+    state.average += weight.astype(np.float32)[..., None, None] * (state.item_factors - state.average)
+
+
+def served_factors(state: ModelState) -> FloatArray:
+    """The item factors to recommend by, (..., n_items, n_columns): the average, or the present ones before the first round."""
+    begun = state.age >= 1.0
+    if np.all(begun):
+        return state.average
+    return np.where(np.asarray(begun)[..., None, None], state.average, state.item_factors)
+
+
 def mixing(state: ModelState, swarm_size: float | DoubleArray) -> DoubleArray:
     """How much of what the accumulators hold is one person's: the sum of the squared weights with which contributions have
     come into them, from 1 (all from one) down to 1 / swarm_size (everybody's mean). Shape (...).
@@ -65,7 +90,8 @@ def mixing(state: ModelState, swarm_size: float | DoubleArray) -> DoubleArray:
     variance sum a_i^2. Sixteen of them tell it to within a third.
     """
     variance = np.square(state.probe).mean(axis=-1, dtype=np.float64)
-    return np.clip(variance, 1.0 / np.asarray(swarm_size, np.float64), 1.0)
+    bounded: DoubleArray = np.clip(variance, 1.0 / np.asarray(swarm_size, np.float64), 1.0)
+    return bounded
 
 
 def initial_item_factors(parameters: LearningParameters, seed: bytes, item_keys: Sequence[str]) -> FloatArray:
@@ -90,6 +116,7 @@ def initial_state(parameters: LearningParameters, seed: bytes, item_keys: Sequen
     columns = n_columns(parameters)
     return ModelState(
         item_factors=item_factors,
+        average=item_factors.copy(order="K"),
         gradient=np.zeros_like(item_factors),
         evidence=np.zeros(len(item_keys), np.float32),
         gram=np.zeros((columns, columns), np.float32),

@@ -7,7 +7,7 @@ import numpy as np
 from p2prec.manifest import LearningParameters
 from p2prec.model.contribution import touched_share
 from p2prec.model.schedule import learning_rate
-from p2prec.model.state import ModelState, mixing
+from p2prec.model.state import ModelState, average_in, mixing
 from p2prec.types import DoubleArray, FloatArray
 
 SMALLEST_SWARM = 20.0
@@ -25,6 +25,7 @@ def step(parameters: LearningParameters, state: ModelState, swarm_size: float | 
     added to its weight. Right after a contribution, with neighbours away or messages lost, a copy holds few people's word
     and moves little; once everybody's is in, only rare items are held back.
     """
+    average_in(state)
     rate = learning_rate(parameters, state.age).astype(np.float32)[..., None, None]
     size = np.maximum(np.asarray(swarm_size, np.float64), SMALLEST_SWARM)
     unmixed = np.float32(parameters.evidence_floor) * mixing(state, size).astype(np.float32)[..., None, None]

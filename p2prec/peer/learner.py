@@ -21,7 +21,7 @@ from p2prec.model.quantize import (
 )
 from p2prec.model.recency import recency_ranks, recent_weights
 from p2prec.model.segments import contribute_segments
-from p2prec.model.state import FIELDS, ModelState, factors_first, initial_state
+from p2prec.model.state import FIELDS, ModelState, factors_first, initial_state, served_factors
 from p2prec.model.step import step
 from p2prec.model.topk import scores, top_k
 from p2prec.model.user import Explanation, explain, solve_user
@@ -78,6 +78,7 @@ class Learner:
             if not np.isfinite(new).all():
                 raise UsageError(f"model snapshot: {name} has values that are not finite")
         state.item_factors = factors_first(state.item_factors)
+        state.average = factors_first(state.average)
         state.gradient = factors_first(state.gradient)
         self._state = state
         self._user_factor = None
@@ -132,7 +133,7 @@ class Learner:
     def solve(self) -> None:
         """Bring the user factor up to date with the item factors and interactions, the latest first of all."""
         self._user_factor = solve_user(
-            self.parameters, self._state.item_factors, self._items, self._values, self._recent_weights()
+            self.parameters, served_factors(self._state), self._items, self._values, self._recent_weights()
         )
 
     @property
@@ -204,7 +205,7 @@ class Learner:
 
     def scores(self) -> FloatArray:
         """(n_items,) the predicted value of every item, for ranking."""
-        return scores(self.parameters, self._state.item_factors, self.user_factor)
+        return scores(self.parameters, served_factors(self._state), self.user_factor)
 
     def recommend(self, k: int) -> IndexArray:
         """The k best items that the person has not had, best first."""
@@ -213,7 +214,7 @@ class Learner:
     def explain(self, item: int) -> Explanation:
         """What each of `items` adds to the score of `item`."""
         return explain(
-            self.parameters, self._state.item_factors, self._items, self._values, item, self._recent_weights()
+            self.parameters, served_factors(self._state), self._items, self._values, item, self._recent_weights()
         )
 
     def _recent_weights(self) -> FloatArray:

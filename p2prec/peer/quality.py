@@ -10,6 +10,7 @@ import numpy as np
 
 from p2prec.metrics.ranking import RankingScores, ranking_scores
 from p2prec.model.schedule import rounds_between_contributions
+from p2prec.model.state import served_factors
 from p2prec.model.user import scores, solve_user
 from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray
@@ -41,7 +42,7 @@ def measure(learner: Learner, test_items: IndexArray, alone: FloatArray) -> Qual
     The held-out items are of all times, not what came last, so all interactions count alike in asking for them.
     test_items: (k,) items held out from the learner, k >= 1. alone: (n_items,) scores by `alone_scores`.
     """
-    factors = learner.state.item_factors
+    factors = served_factors(learner.state)
     user = solve_user(learner.parameters, factors, learner.items, learner.values)
     swarm = ranking_scores(scores(learner.parameters, factors, user), test_items, learner.items)
     popularity = ranking_scores(learner.state.evidence, test_items, learner.items)

@@ -13,7 +13,7 @@ from p2prec.lab.baselines.kernel_rounds import people_in_chunks, scores_by_one_c
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import Contribution, absorb
 from p2prec.model.schedule import rounds_between_contributions
-from p2prec.model.state import PROBE_WIDTH, ModelState, initial_state
+from p2prec.model.state import PROBE_WIDTH, ModelState, initial_state, served_factors
 from p2prec.model.step import step
 from p2prec.model.user import item_gram
 from p2prec.peer.learner import privatize
@@ -40,7 +40,7 @@ class Central:
                 absorb(self.learning, state, own, np.zeros(PROBE_WIDTH, np.float32))  # mixed at once
             step(self.learning, state, train.n_people)
             on_round(done + 1)
-        return Fitted(scores_by_one_copy(self.learning, state.item_factors, train.histories))
+        return Fitted(scores_by_one_copy(self.learning, served_factors(state), train.histories))
 
     def _mean_contribution(self, state: ModelState, histories: Histories, rng: np.random.Generator) -> Contribution:
         gram = None if self.learning.objective == "explicit" else item_gram(self.learning, state.item_factors[None])
