@@ -126,7 +126,7 @@ def run_command(
         float, typer.Option(min=0.01, max=1.0, metavar="P", help="Share of the peers that is there at any time.")
     ] = 1.0,
     engine: Annotated[
-        Engine, typer.Option(help="All peers in one array program, or the daemon's own on a simulated network.")
+        Engine, typer.Option(help="Bare learners, or the daemon's peers on a simulated network: the same result.")
     ] = Engine.KERNELS,
     epsilon: Annotated[
         float | None,

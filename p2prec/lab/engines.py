@@ -43,7 +43,7 @@ class Moment:
 
 
 def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
-    """Run the swarm, stopping after every round. Both engines go through the same states, to the bit."""
+    """Run the swarm, stopping after every round. Bare learners and production peers go through the same states, to the bit."""
     graph_rng, swarm_rng = rng.spawn(2)
     views = topology.neighbours(config.topology, train.histories, graph_rng, config.degree)
     swarm = _swarm(config, train, views, swarm_rng)
