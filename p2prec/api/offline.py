@@ -53,7 +53,7 @@ def _model(store: Store, manifest: Manifest, catalogue: Catalogue) -> ModelState
     stored = store.load_model(manifest.swarm_id)
     if stored is None:
         return fresh
-    for name in ("item_factors", "average", "gradient", "evidence", "gram", "probe", "contributions"):
+    for name in ("item_factors", "gradient", "evidence", "gram"):
         table = stored.tables.get(name)
         if table is None or table.shape != getattr(fresh, name).shape or not np.isfinite(table).all():
             raise StoreError(f"the saved model is damaged ({name}); p2prec start begins a new one")
@@ -75,7 +75,8 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
     manifest = directory.swarm()
     with directory.open_store() as store:
         counters = store.counters()
-        ledger = StoreLedger(store, manifest, directory.ledger_mark())
+        ledger = store.last_ledger_entry(manifest.swarm_id)
+        counted = StoreLedger(store, manifest, directory.ledger_mark())
         quality = _stored_quality(store)
         interactions = store.count_interactions()
         peers_seen = len(store.load_peers())
@@ -86,8 +87,8 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
         # A held lock without a socket is a daemon that is coming up or going down.
         state="stopped" if directory.daemon_pid() is None else "starting",
         interactions=interactions,
-        contributions=ledger.contributions,
-        epsilon_spent=ledger.epsilon_spent,
+        contributions=counted.contributions,
+        epsilon_spent=counted.epsilon_spent if counted.forgotten else ledger.epsilon_after if ledger else 0.0,
         peers_seen=peers_seen,
         rounds=counters.get("rounds", 0),
         exchanges=counters.get("exchanges", 0),
