@@ -40,7 +40,7 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Latent factors d. More fit more taste, cost bytes in proportion, and need more people to learn."""
     round_interval_s: Annotated[float, Meta(ge=0.05, le=86400)] = 10.0
     """Seconds between a peer's rounds. Shorter learns sooner, and costs traffic and CPU in proportion."""
-    contribute_every_exchanges: Annotated[int, Meta(ge=1, le=20000)] = 10
+    contribute_every_exchanges: Annotated[int, Meta(ge=1, le=20000)] = 14
     """Exchanges between a peer's own contributions, two a round when all goes well: one begun, one answered. Privacy is spent
     per contribution; mixing in between is free."""
     value_bits: Literal[4, 8] = 4
