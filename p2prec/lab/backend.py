@@ -119,11 +119,10 @@ class TorchRandom:
         kind = torch.float32 if np.dtype(dtype) == np.float32 else torch.float64
         return TorchArray(torch.rand(tuple(size), generator=self._there, device=self._device, dtype=kind))
 
-    def normal(self, loc: float, scale: float, size: Sequence[int]) -> TorchArray:
+    def standard_normal(self, size: Sequence[int]) -> TorchArray:
         import torch
 
-        drawn = torch.randn(tuple(size), generator=self._there, device=self._device, dtype=torch.float64)
-        return TorchArray(drawn.mul_(scale).add_(loc))
+        return TorchArray(torch.randn(tuple(size), generator=self._there, device=self._device, dtype=torch.float64))
 
     def integers(self, high: int, size: Sequence[int] | None = None) -> Any:
         """0 to high - 1."""

@@ -20,7 +20,7 @@ from p2prec.lab.swarm import Traffic, consensus_distance, everyone
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import absorb, draw_probe
 from p2prec.model.quantize import MAX_MAGNITUDE, between, move, other_share, table_shapes, transmit
-from p2prec.model.state import FIELDS, ModelState, initial_state
+from p2prec.model.state import FIELDS, ModelState, initial_state, served_factors
 from p2prec.model.step import step
 from p2prec.model.user import scores
 from p2prec.peer.learner import privatize
