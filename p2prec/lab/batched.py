@@ -90,7 +90,7 @@ class BatchedSwarm:
         """(n_peers, n_items) each peer's scores by its own copy of the item factors."""
         result = np.empty((self.n_peers, self._n_items), np.float32)
         for peers in self._chunks(np.arange(self.n_peers)):
-            factors = self.state.average[peers]
+            factors = served_factors(self._take(peers))
             users = self._people.take(peers).solved(self.parameters, factors)
             result[peers] = self._backend.host(scores(self.parameters, factors, users))
         return result
