@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 
-import platformdirs
-
 from p2prec import __version__
 
 ENVIRONMENT = {
@@ -38,6 +36,8 @@ def interpreter() -> tuple[list[str], dict[str, str]]:
     Without docstrings (-OO), if bytecode compiled so can be kept in the user's cache: compiling at every start would cost more
     than it saves. The first start of a version fills the cache, in a process of its own (half a second).
     """
+    import platformdirs  # not above: the daemon imports this module too, and this is half a megabyte with all that it imports
+
     environment = {**ENVIRONMENT, **os.environ}
     cache = platformdirs.user_cache_path("p2prec") / "bytecode"
     stamp = cache / f"p2prec-{__version__}-{sys.implementation.cache_tag}"

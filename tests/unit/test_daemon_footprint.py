@@ -35,6 +35,8 @@ NOT_FOR_DEVICES = {
     "numpy.polynomial": "",
     "numpy.testing": "",
     "unittest": "",
+    "platformdirs": "where state and cache lie is known when the daemon starts",
+    "difflib": "for people who misspell titles",
     "typer": "the command line's (p2prec.cli.serve replaces its process)",
     "rich": "",
     "pandas": "the demo's",
