@@ -41,6 +41,8 @@ class _Kept:
 
     peer: int
     at: int
+    direct: bool
+    """Whether it is the mean of what both sides of that exchange transmitted, or what the peer transmitted next."""
 
 
 @dataclass(slots=True)
@@ -48,8 +50,8 @@ class Course:
     """Everything that happens in one sum, in order."""
 
     steps: list[tuple[Literal["mix", "inherit", "unmask"], IndexArray]] = field(default_factory=list)
-    """mix: (n, 3) disjoint exchanges and their moments; inherit: (n, 4) heir, peer and
-    moment of the value that is added, moment afterwards; unmask: (n, 4) peer, whose mask it takes out, with
+    """mix: (n, 3) disjoint exchanges and their moments; inherit: (n, 5) heir; peer, moment
+    and kind of the value that is added; moment afterwards; unmask: (n, 4) peer, whose mask it takes out, with
     whom that was shared, moment afterwards."""
     alive: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
     lost: int = 0
@@ -136,9 +138,9 @@ class _Director:
             Trace(m.changes, None if m.previous is None else _id(m.previous[0]), m.previous[1] if m.previous else 0)
             for m in (a, b)
         ]
-        before = [_Kept(one, a.moment), _Kept(other, b.moment)]
+        before = [_Kept(one, a.moment, False), _Kept(other, b.moment, False)]
         for own, partner, index, mine in ((a, other, 1, one), (b, one, 0, other)):
-            own.book.exchanged(_id(partner), traces[index], _Kept(mine, self._moment), before[index])
+            own.book.exchanged(_id(partner), traces[index], _Kept(mine, self._moment, True), before[index])
         a.changes, b.changes = a.changes + 1, b.changes + 1
         a.previous, b.previous = (other, b.changes), (one, a.changes)
         a.moment = b.moment = self._moment
@@ -199,13 +201,13 @@ class _Director:
         claims = (book.claim(_id(dead), _id(peer)) for peer, book in books)
         return [claim for claim in claims if claim is not None]
 
-    def _take_over(self, dead: int, heir_index: int) -> tuple[int, int, int, int]:
+    def _take_over(self, dead: int, heir_index: int) -> tuple[int, int, int, bool, int]:
         member = self._members[heir_index]
         kept = member.book.take(_id(dead))
         self._moment += 1
         member.changes, member.previous, member.moment = member.changes + 1, None, self._moment
         self._inherited[dead] = heir_index, member.changes
-        return heir_index, kept.peer, kept.at, self._moment
+        return heir_index, kept.peer, kept.at, kept.direct, self._moment
 
 
 def decide(
@@ -236,37 +238,44 @@ def play(
     Fastest with a few hundred columns (COLUMNS_AT_ONCE). corrections: by peer and dead partner, what cancels the
     peer's half of their mask; None: there are no masks.
     """
-    wanted = {(peer, at) for kind, rows in course.steps if kind == "inherit" for _, peer, at, _ in rows.tolist()}
-    moments = {moment for _, moment in wanted}
-    kept = {(peer, at): block[peer].copy() for peer, at in wanted if at == 0}
-
-    def keep(peer: int, moment: int) -> None:
-        if (peer, moment) in wanted:
-            kept[peer, moment] = block[peer].copy()
-
+    wanted = {
+        (peer, at, bool(direct))
+        for kind, rows in course.steps
+        if kind == "inherit"
+        for _, peer, at, direct, _ in rows.tolist()
+    }
+    moments = {moment for _, moment, _ in wanted}
+    kept: dict[tuple[int, int, bool], FloatArray] = {}
+    transmitted = _through_wire if quantized else _as_it_is
     for kind, rows in course.steps:
         if kind == "inherit":
-            for heir_index, peer, at, moment in rows.tolist():
-                block[heir_index] += kept[peer, at]
-                keep(heir_index, moment)
+            for heir_index, peer, at, direct, _ in rows.tolist():
+                block[heir_index] += kept[peer, at, bool(direct)]
         elif kind == "unmask":
-            for peer, partner, dead, moment in rows.tolist():
+            for peer, partner, dead, _ in rows.tolist():
                 block[peer] += 0 if corrections is None else corrections[partner, dead]
-                keep(peer, moment)
         else:
             one, other = rows[:, 0], rows[:, 1]
             a, b = block[one], block[other]
-            half = np.float32(0.5) * (_through_wire(b) - _through_wire(a) if quantized else b - a)
+            sent, received = transmitted(a), transmitted(b)
+            half = np.float32(0.5) * (received - sent)
             block[one], block[other] = a + half, b - half
-            for x, y, moment in rows.tolist():
-                if moment in moments:
-                    keep(x, moment)
-                    keep(y, moment)
+            for row in np.flatnonzero([moment in moments for moment in rows[:, 2].tolist()]).tolist():
+                moment = int(rows[row, 2])
+                for peer in rows[row, :2].tolist():
+                    if (peer, moment, True) in wanted:
+                        kept[peer, moment, True] = np.float32(0.5) * (sent[row] + received[row])
+                    if (peer, moment, False) in wanted:
+                        kept[peer, moment, False] = transmitted(block[peer][None])[0]
     return block
 
 
 def _through_wire(values: FloatArray) -> FloatArray:
     return decode(encode(values), values.shape[-1])
+
+
+def _as_it_is(values: FloatArray) -> FloatArray:
+    return values
 
 
 def weights(course: Course, contributing: BoolArray) -> DoubleArray:

@@ -56,8 +56,8 @@ class WitnessBook(Generic[Held]):
         self._held: OrderedDict[PeerId, tuple[int, bool, Held]] = OrderedDict()
 
     def exchanged(self, partner: PeerId, partner_trace: Trace, own_after: Held, received: Held) -> None:
-        """Note an exchange that was applied. partner_trace: as of its offer or answer, so before; own_after: this peer's value
-        now; received: what the partner transmitted.
+        """Note an exchange that was applied. partner_trace: as of its offer or answer, so before; own_after: what both
+        hold now; received: what the partner transmitted.
         """
         if partner_trace.previous is not None:
             self._note(partner_trace.previous, partner_trace.previous_changes, False, received)

@@ -60,7 +60,8 @@ class PrivateSum:
         self._value = np.zeros(count, np.float32)
         self._masks: dict[PeerId, bytes] = {}
         self._previous: tuple[PeerId, int] | None = None
-        self._witnessed: WitnessBook[Share] = WitnessBook()
+        self._witnessed: WitnessBook[tuple[Share, ...]] = WitnessBook()
+        """Of each state the shares whose mean it is, but for what rounding kept back."""
         self._differences: list[float] = []
         self._handed_over = False
 
@@ -119,7 +120,7 @@ class PrivateSum:
         self.changes += 1
         self._differences.append(float(np.sqrt(np.mean(difference**2))))
         del self._differences[:-_REMEMBERED]
-        self._witnessed.exchanged(partner, received.trace, self._share(), received)
+        self._witnessed.exchanged(partner, received.trace, (sent, received), (received,))
         self.met |= {partner} if received.trace.previous is None else {partner, received.trace.previous}
         self._previous = partner, received.trace.changes + 1
 
@@ -131,7 +132,9 @@ class PrivateSum:
 
     def inherit(self, dead: PeerId) -> None:
         """Add what the dead peer held: this peer's claim was the best one."""
-        self._add(self._witnessed.take(dead))
+        shares = self._witnessed.take(dead)
+        for share in shares:
+            self._add(share, 1 / len(shares))
 
     def stand_back(self, dead: PeerId) -> None:
         """Somebody else inherits."""
@@ -184,9 +187,9 @@ class PrivateSum:
 
     # ---
 
-    def _add(self, share: Share) -> None:
-        self._value += decode(share.value, self.count)
-        self.weight += share.weight
+    def _add(self, share: Share, part: float = 1.0) -> None:
+        self._value += np.float32(part) * decode(share.value, self.count)
+        self.weight += part * share.weight
         self._changed()
 
     def _changed(self) -> None:

@@ -1,0 +1,73 @@
+"""What protection costs a device in a private sum: python tests/benchmarks/private_sums.py
+
+A sum over the pairs of 230 items (MovieLens-100K at epsilon 8): contributing, and exchanges, each with and without what
+privacy adds (noise, masks, keys, escrow; notes of what partners held).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from p2prec.model.nearest import decode, encode
+from p2prec.model.pairs import n_pairs, pair_statistic
+from p2prec.peer.private_sum import PrivateSum
+from p2prec.privacy.escrow import split
+from p2prec.privacy.masks import MaskKey
+from p2prec.privacy.plan import MEAN_PARTNERS, PrivacyPlan
+from p2prec.privacy.stream import NoiseStream
+from p2prec.types import PeerId, SwarmId
+
+SELECTED, ROUNDS, EXCHANGES_A_ROUND = 230, 37, 2
+
+
+def timed(action: Callable[[], object], times: int) -> float:
+    """Milliseconds of the fastest of five batches."""
+    best = float("inf")
+    for _ in range(5):
+        started = time.process_time()
+        for _ in range(times):
+            action()
+        best = min(best, (time.process_time() - started) / times)
+    return 1e3 * best
+
+
+def main() -> None:
+    count, plan = n_pairs(SELECTED), PrivacyPlan.of(8.0, 1e-5, 900).pairs
+    swarm, own = SwarmId(bytes(32)), PeerId("own")
+    partners = [(PeerId(f"partner{n}"), MaskKey()) for n in range(MEAN_PARTNERS)]
+    items, expected = np.arange(0, SELECTED, 3), np.full(SELECTED, 0.1, np.float32)
+    statistic = pair_statistic(items, np.arange(SELECTED), expected, SELECTED)
+
+    def contribute() -> PrivateSum:
+        key = MaskKey()
+        keys = {peer: key.shared(other.public, swarm, 1, own, peer) for peer, other in partners}
+        for secret in keys.values():
+            split(secret, len(keys) - 1)
+        value = PrivateSum(own, count, plan)
+        value.contribute(statistic, keys, NoiseStream.private())
+        return value
+
+    mine = contribute()
+    received = contribute().outgoing()
+    values = np.zeros(count, np.float32)
+
+    def plain_exchange() -> None:
+        sent = encode(values)
+        np.add(values, 0.5 * (decode(received.value, count) - decode(sent, count)), out=values)
+
+    plain = timed(plain_exchange, 20)
+    noted = timed(lambda: mine.apply(PeerId("partner0"), mine.outgoing(), received), 20)
+    contributing = timed(contribute, 1)
+    base = timed(lambda: pair_statistic(items, np.arange(SELECTED), expected, SELECTED), 5)
+    rounds = ROUNDS * EXCHANGES_A_ROUND
+    print(f"contribution: {base:.2f} ms without, {contributing:.2f} ms with protection")
+    print(f"exchange:     {plain:.2f} ms without, {noted:.2f} ms with notes for the dead")
+    print(f"a whole sum:  {base + rounds * plain:.0f} ms without, {contributing + rounds * noted:.0f} ms with")
+    print(f"message:      {received.value.payload_bytes / count:.3f} bytes a value")
+
+
+if __name__ == "__main__":
+    main()
