@@ -489,13 +489,19 @@ def _show_audit(report: dict[str, Any]) -> None:
             text(""),
         ]
     )
-    columns = ("auc_outside", "auc", "auc_without_privacy")
+    columns = ("auc_outside", "auc", "auc_daemon", "auc_without_privacy")
     rows = [
         [name.replace("_", " "), *(f"{found[column]:.3f}" for column in columns)]
         for name, found in report["attacks"].items()
         if "auc_outside" in found
     ]
-    header = ["AUC of attacks on messages", "outside", f"{config['colluders']} colluding", "without privacy"]
+    header = [
+        "AUC of attacks on messages",
+        "outside",
+        f"{config['colluders']} colluding",
+        "daemon today",
+        "without noise",
+    ]
     show(table(header, rows), hang=None)
 
 

@@ -13,7 +13,7 @@ from peer_rig import MANIFEST
 
 from p2prec.lab.audit import attacks, canary
 from p2prec.lab.audit.bound import any_epsilon, auc, gaussian_mu, lower_bound, upper_rate
-from p2prec.lab.audit.observed import protected, unprotected
+from p2prec.lab.audit.observed import alone, protected, unprotected
 from p2prec.manifest import Manifest, PrivacyParameters
 from p2prec.peer import learner, private_sum
 from p2prec.privacy.accountant import epsilon_of_mu
@@ -152,6 +152,15 @@ def test_attacks_find_everything_in_the_clear_and_nothing_behind_noise() -> None
         assert low <= attacks.community(observed.messages, observed.clear) <= high
         assert low <= attacks.membership(observed.messages, observed.silent, observed.clear) <= high
         assert low <= attacks.attribute(observed.messages, observed.clear, kind, rng) <= high
+
+
+def test_what_a_daemon_sends_today_is_shown_for_what_it_is() -> None:
+    rng = np.random.default_rng(3)
+    people, _ = _people(rng)
+    seen = alone(people[:40], [f"item{n}" for n in range(80)], rng)
+    # A hundredth of a contribution blurs; it does not hide.
+    assert attacks.touched_items(seen.messages, people[:40]) > 0.9
+    assert attacks.touched_items(seen.clear, people[:40]) == 1.0
 
 
 def test_an_attribute_of_few_people_is_not_audited() -> None:

@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 
 from p2prec.lab.private_swarm import HONEST_SHARE, mask_graph
+from p2prec.manifest import PrivacyParameters, recommended
 from p2prec.model.nearest import decode, encode
 from p2prec.model.pairs import popularity_statistic
+from p2prec.model.state import initial_state
+from p2prec.peer.learner import Learner
 from p2prec.peer.private_sum import PrivateSum
 from p2prec.privacy.masks import mask
 from p2prec.privacy.plan import PrivacyPlan, SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, IndexArray, PeerId
+
+_SEED = bytes(32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +40,26 @@ def unprotected(histories: Sequence[IndexArray], n_items: int) -> Observed:
     """Contributions to the popularity, as they are."""
     clear = np.stack([popularity_statistic(items, n_items) for items in histories])
     return Observed(clear, decode(encode(clear), n_items), np.zeros_like(clear))
+
+
+def alone(histories: Sequence[IndexArray], item_keys: Sequence[str], rng: np.random.Generator) -> Observed:
+    """The first contributions of daemons as `p2prec swarm create` sets them up: noise of each peer alone, and little of it. What
+    is compared is the evidence, which shows of each item whether it was touched.
+    """
+    learning, privacy = recommended("implicit")
+    silent_privacy = structs.replace(privacy, noise_multiplier=0.0)
+    nobody = np.empty(0, np.int64)
+    start = initial_state(learning, _SEED, item_keys)
+
+    def evidence(items: IndexArray, parameters: PrivacyParameters) -> FloatArray:
+        learner = Learner(learning, parameters, item_keys, _SEED, state=start.copy())
+        learner.set_interactions(items, np.ones(len(items), np.float32))
+        learner.contribute(rng)
+        return learner.state.evidence.copy()
+
+    clear = np.stack([evidence(items, silent_privacy) for items in histories])
+    seen = np.stack([evidence(items, privacy) for items in histories])
+    return Observed(clear, seen, np.stack([evidence(nobody, privacy) for _ in histories]))
 
 
 def protected(

@@ -14,7 +14,7 @@ import numpy as np
 from p2prec.errors import UsageError
 from p2prec.lab.audit import attacks, canary
 from p2prec.lab.audit.bound import CONFIDENCE, lower_bound
-from p2prec.lab.audit.observed import Observed, protected, unprotected
+from p2prec.lab.audit.observed import Observed, alone, protected, unprotected
 from p2prec.lab.audit.people import attributes
 from p2prec.lab.dataset import load, sample_people
 from p2prec.lab.experiment import OnProgress, versions
@@ -61,7 +61,12 @@ def audit(
     bounds = {name: lower_bound(one.inside, one.outside, delta, level) for name, one in scores.items()}
     bound = max(bounds.values(), key=lambda one: one.epsilon)
     on_progress("canaries", 1, 1, f"epsilon >= {bound.epsilon:.2f}")
-    seen = {"outside": outside, "colluding": near, "without_privacy": unprotected(people, n_items)}
+    seen = {
+        "outside": outside,
+        "colluding": near,
+        "daemon": alone(people, histories.catalogue.keys, rng),
+        "without_privacy": unprotected(people, n_items),
+    }
     found: dict[str, Any] = {
         f"canary_{name}": {"auc": one.auc, "epsilon_lower_bound": one.epsilon} for name, one in bounds.items()
     }
