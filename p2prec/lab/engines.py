@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from p2prec.lab.backend import backend
 from p2prec.lab.baselines.base import Training
 from p2prec.lab.batched import BatchedSwarm
 from p2prec.lab.config import LabConfig
+from p2prec.lab.parallel import ParallelSwarm
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import Manifest, reference_catalogue
@@ -40,6 +42,8 @@ class Moment:
     """Spent on the rounds alone, not on measuring."""
     consensus_distance: float
     """NaN where nothing is measured."""
+    workers_rss_bytes: int
+    """The most memory that other processes than this one have had resident; 0 where nothing is measured."""
 
 
 def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
@@ -54,8 +58,9 @@ def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Ite
         seconds += time.perf_counter() - started
         traffic = swarm.traffic
         distance = swarm.consensus_distance() if done in wanted else np.nan
+        rss = swarm.peak_rss_bytes() if done in wanted and isinstance(swarm, ParallelSwarm) else 0
         yield Moment(
-            done, swarm.scores, traffic.payload_bytes, traffic.messages, traffic.peer_rounds, seconds, distance
+            done, swarm.scores, traffic.payload_bytes, traffic.messages, traffic.peer_rounds, seconds, distance, rss
         )
 
 
@@ -67,10 +72,13 @@ def measured_rounds(config: LabConfig) -> list[int]:
 
 def _swarm(
     config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator
-) -> LabSwarm | SimulatedSwarm | BatchedSwarm:
+) -> LabSwarm | ParallelSwarm | SimulatedSwarm | BatchedSwarm:
     if config.engine == "peers":
         return peers(config, train, views, rng)
-    return kernels(config, train, views, rng) if config.backend == "numpy" else batched(config, train, views, rng)
+    if config.backend != "numpy":
+        return batched(config, train, views, rng)
+    swarm, n_cores = kernels(config, train, views, rng), os.cpu_count() or 1
+    return ParallelSwarm(swarm, n_cores) if ParallelSwarm.fits(swarm.n_peers, n_cores) else swarm
 
 
 def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> LabSwarm:

@@ -6,15 +6,13 @@ and clocks. The simulated production peers of `--engine peers` reach the same nu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
-from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent_batches
+from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.quantize import Transmitted, between, move, other_share, table_shapes, transmit
 from p2prec.model.state import initial_state
@@ -69,7 +67,7 @@ class LabSwarm:
         self.traffic = Traffic()
         course_rng, *self._rngs = rng.spawn(n_peers + 1)
         views = everyone(n_peers) if views is None else views
-        self._schedule = Schedule(views, parameters.n_parts, conditions or Conditions(), course_rng)
+        self.schedule = Schedule(views, parameters.n_parts, conditions or Conditions(), course_rng)
         start = initial_state(parameters, seed, item_keys)
         self.learners = [
             _learner(Learner(parameters, privacy, item_keys, seed, start.copy()), own, n_peers) for own in histories
@@ -78,7 +76,6 @@ class LabSwarm:
         self._mixed = np.zeros(n_peers, np.bool_)
         parts = range(parameters.n_parts)
         self._part_bytes = [table_shapes(parameters, len(item_keys), part).payload_bytes for part in parts]
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
 
     @property
     def n_peers(self) -> int:
@@ -90,16 +87,14 @@ class LabSwarm:
 
     def round(self) -> None:
         """One round of every peer that is there."""
-        meetings = self._schedule.round()
-        # numpy lets go of Python's lock while it computes, and no peer occurs twice in a batch: what a thread does there
-        # depends on nothing that another one does.
-        for batch in independent_batches(meetings):
-            workers = min(len(batch), os.cpu_count() or 1)
-            shares = [[meetings[at] for at in batch[start::workers]] for start in range(workers)]
-            for _ in self._pool.map(self._play, shares[1:]):
-                pass
-            self._play(shares[0])
-        self.traffic.count(meetings, self._part_bytes, self._schedule.present)
+        meetings = self.schedule.round()
+        for meeting in meetings:
+            self.meet(meeting)
+        self.count(self.traffic, meetings)
+
+    def count(self, traffic: Traffic, meetings: Sequence[Meeting]) -> None:
+        """Add the round that was drawn last."""
+        traffic.count(meetings, self._part_bytes, self.schedule.present)
 
     def scores(self) -> FloatArray:
         """(n_peers, n_items) each peer's scores by its own copy of the item factors."""
@@ -109,18 +104,15 @@ class LabSwarm:
         """How far apart the copies of the item factors are (`consensus_distance`)."""
         return consensus_distance([learner.state.item_factors for learner in self.learners])
 
-    def _play(self, meetings: Sequence[Meeting]) -> None:
-        for meeting in meetings:
-            self._meet(meeting)
-
-    def _meet(self, meeting: Meeting) -> None:
+    def meet(self, meeting: Meeting) -> None:
+        """Play one meeting, both sides."""
         one, other = self.learners[meeting.initiator], self.learners[meeting.responder]
         if meeting.begins:
-            self._begin_round(meeting.initiator)
-        sent = self._transmit(meeting.initiator, meeting.part)
+            self.begin_round(meeting.initiator)
+        sent = self.transmit(meeting.initiator, meeting.part)
         if meeting.fate is Fate.OFFER_LOST:
             return
-        received = self._transmit(meeting.responder, meeting.part)
+        received = self.transmit(meeting.responder, meeting.part)
         if meeting.fate is Fate.ANSWER_LOST:
             return
         by = between(sent, received)
@@ -128,15 +120,24 @@ class LabSwarm:
         shares = other_share(one.age, other.age), other_share(other.age, one.age)
         move(self.parameters, one.state, by, shares[0], 0.5)
         move(self.parameters, other.state, by, -shares[1], -0.5)
-        for learner in (one, other):
-            learner.exchanged()
-        self._mixed[meeting.initiator] = True
-        self._mixed[meeting.responder] = self._rounds[meeting.responder] > 0
+        for peer in meeting.pair:
+            self._exchanged(peer)
 
-    def _transmit(self, peer: int, part: int) -> Transmitted:
+    def move_side(self, peer: int, sent: Transmitted, received: Transmitted, other_age: float) -> None:
+        """What `meet` does to one side."""
+        learner = self.learners[peer]
+        move(self.parameters, learner.state, between(sent, received), other_share(learner.age, other_age), 0.5)
+        self._exchanged(peer)
+
+    def _exchanged(self, peer: int) -> None:
+        self.learners[peer].exchanged()
+        self._mixed[peer] = self._rounds[peer] > 0  # what arrives before the first own round is not stepped on
+
+    def transmit(self, peer: int, part: int) -> Transmitted:
+        """What a peer sends about a part of its tables."""
         return transmit(self.parameters, self.learners[peer].state, part, self._rngs[peer])
 
-    def _begin_round(self, peer: int) -> None:
+    def begin_round(self, peer: int) -> None:
         """As `Peer` begins one: step on what was mixed, then contribute when due."""
         learner = self.learners[peer]
         if self._mixed[peer]:

@@ -95,7 +95,7 @@ def test_absent_peers_do_nothing_and_come_back() -> None:
     for _ in range(60):
         before = [learner.state.copy() for learner in lab.learners]
         lab.round()
-        for peer in np.flatnonzero(~lab._schedule.present):
+        for peer in np.flatnonzero(~lab.schedule.present):
             for name in FIELDS:
                 np.testing.assert_array_equal(getattr(lab.learners[peer].state, name), getattr(before[peer], name))
     assert (ages(lab) > 5).all() and (ages(lab) < 60).all()
