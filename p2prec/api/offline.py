@@ -53,7 +53,7 @@ def _model(store: Store, manifest: Manifest, catalogue: Catalogue) -> ModelState
     stored = store.load_model(manifest.swarm_id)
     if stored is None:
         return fresh
-    for name in ("item_factors", "gradient", "evidence", "gram"):
+    for name in ("item_factors", "average", "gradient", "evidence", "gram", "probe", "contributions"):
         table = stored.tables.get(name)
         if table is None or table.shape != getattr(fresh, name).shape or not np.isfinite(table).all():
             raise StoreError(f"the saved model is damaged ({name}); p2prec start begins a new one")

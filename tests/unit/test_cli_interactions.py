@@ -147,11 +147,11 @@ def test_swarms_that_make_no_sense_are_refused(p2prec: Run, options: list[str], 
 def test_a_catalogue_too_large_for_one_message_is_sent_in_parts(p2prec: Run) -> None:
     rows = "".join(f"{n},Film {n}\n" for n in range(20_000))
     Path("big.csv").write_text(f"item,title\n{rows}")
-    for name, n_factors, n_parts in (("small", "16", 1), ("large", "64", 2)):
+    for name, n_factors, n_parts in (("small", "4", 9), ("large", "64", 64)):
         done = p2prec("swarm", "create", name, "--catalogue", "big.csv", "--n-factors", n_factors)
         assert done.code == 0
         assert manifests.load(Path(f"{name}.toml")).learning.n_parts == n_parts
-    assert "each way, 2 times a round" in p2prec("swarm", "show", "large.toml").out
+    assert "each way, 64 times a round" in p2prec("swarm", "show", "large.toml").out
 
 
 def test_a_catalogue_too_large_for_all_parts_names_what_fits() -> None:

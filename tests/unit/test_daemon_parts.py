@@ -182,7 +182,7 @@ def test_snapshot_keeps_every_bit(store: Store) -> None:
     assert stored is not None
     learner = Learner(MANIFEST.learning, MANIFEST.privacy, CATALOGUE.keys, bytes.fromhex(MANIFEST.seed))
     learner.state = from_stored(stored)
-    for name in ("item_factors", "gradient", "evidence", "gram", "probe", "contributions"):
+    for name in ("item_factors", "average", "gradient", "evidence", "gram", "probe", "contributions"):
         assert np.array_equal(getattr(learner.state, name), getattr(state, name))
     assert learner.age == 17
     del stored.tables["gram"]

@@ -112,7 +112,7 @@ def test_a_snapshot_resumes_to_the_same_model() -> None:
     np.testing.assert_array_equal(resumed.scores(), learner.scores())
 
 
-@pytest.mark.parametrize("name", ["item_factors", "gradient", "evidence", "gram", "probe"])
+@pytest.mark.parametrize("name", ["item_factors", "average", "gradient", "evidence", "gram", "probe"])
 def test_a_snapshot_that_does_not_fit_is_refused(name: str) -> None:
     learner = Learner(PARAMETERS, QUIET, KEYS, SEED)
     before = learner.state

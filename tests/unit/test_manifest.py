@@ -76,7 +76,7 @@ def test_every_parameter_is_part_of_the_id_and_the_packing_is_not() -> None:
         ("momentum = 0.5", "momentun = 0.5", "momentun"),
         ("format = 2", "format = 1", "format"),
         ('objective = "implicit"', 'objective = "both"', "objective"),
-        ("clip_norm = 3.0", "clip_norm = 0.0", "clip_norm"),
+        ("clip_norm = 6.0", "clip_norm = 0.0", "clip_norm"),
         ("delta = 1e-05", "delta = 0.1", "delta"),
         ("n_items = 1", "n_items = 1000001", "n_items"),
         ("n_items = 1", "n_items = ", "TOML"),

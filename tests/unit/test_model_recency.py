@@ -111,7 +111,9 @@ def test_cuts_fall_elsewhere_each_time_but_never_within_a_basket() -> None:
     drawn = [draw_segments(IMPLICIT, ranks, weights, rng) for _ in range(30)]
     assert all(np.ptp(segments[times == time]) == 0 for segments in drawn for time in range(1, 6))
     _, _, weights, ranks = history(25)
-    assert len({tuple(np.diff(draw_segments(IMPLICIT, ranks, weights, rng)) != 0) for _ in range(30)}) == 5  # every shift
+    assert (
+        len({tuple(np.diff(draw_segments(IMPLICIT, ranks, weights, rng)) != 0) for _ in range(30)}) == 5
+    )  # every shift
 
 
 def test_without_times_and_with_ratings_there_is_one_segment() -> None:

@@ -55,6 +55,7 @@ def view_of(
     )
     state = ModelState(
         item_factors=factors,
+        average=factors,
         gradient=np.zeros_like(factors),
         evidence=np.array(evidence or [0.5] * 7, np.float32),
         gram=np.eye(2, dtype=np.float32),
