@@ -18,8 +18,8 @@ FIRST_QUESTION_S = (2.0, 5.0)
 """Later than others who start at the same time announce themselves. Nobody waits for it: whoever is there already has heard the
 newcomer, and dials."""
 QUESTION_INTERVALS_S = (1.0, 4.0, 20.0, 300.0, 1200.0, 3000.0)
-"""The question half a minute after the start finds those who have been there for minutes and announce themselves no more. The last
-interval is kept for ever: less than the 75 minutes for which a record is good."""
+"""The question half a minute after the start finds those who have been there for minutes and are silent by now. The last interval
+is kept for ever: less than the 75 minutes for which a record is good."""
 JITTER = 1.2
 """An interval is drawn between its length and this many times it: peers that started together drift apart."""
 
