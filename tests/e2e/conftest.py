@@ -1,26 +1,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devices import Device, environment, make_manifest
+from devices import Device, MakeDevice, environment, make_manifest
 
 from p2prec.config import TransportKind
 from p2prec.manifest import Manifest
-
-MakeDevice = Callable[..., Device]
-
-LIBP2P_MARKS = (
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("libp2p") is None, reason="needs p2prec[libp2p]: make test-libp2p"),
-)
-both_transports = pytest.mark.parametrize(
-    "transport", [TransportKind.TLS, pytest.param(TransportKind.LIBP2P, marks=LIBP2P_MARKS)], indirect=True
-)
-"""Runs the tests that make devices on each transport."""
 
 
 @pytest.fixture

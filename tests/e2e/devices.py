@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from p2prec import manifest as manifests
 from p2prec.api import client
@@ -211,3 +213,15 @@ def environment(cache: Path) -> dict[str, str]:
     root = str(Path(manifests.__file__).parents[1])
     path = os.pathsep.join(part for part in (root, kept.get("PYTHONPATH", "")) if part)
     return {**kept, **ENVIRONMENT, "XDG_CACHE_HOME": str(cache), "PYTHONPATH": path, "NO_COLOR": "1"}
+
+
+MakeDevice = Callable[..., Device]
+
+LIBP2P_MARKS = (
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("libp2p") is None, reason="needs p2prec[libp2p]: make test-libp2p"),
+)
+both_transports = pytest.mark.parametrize(
+    "transport", [TransportKind.TLS, pytest.param(TransportKind.LIBP2P, marks=LIBP2P_MARKS)], indirect=True
+)
+"""Runs the tests that make devices on each transport."""

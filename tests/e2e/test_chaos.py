@@ -16,8 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import MakeDevice
-from devices import DEADLINE_S, QUICK, Device, make_manifest, until
+from devices import DEADLINE_S, QUICK, Device, MakeDevice, make_manifest, until
 
 from p2prec.manifest import Manifest
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeDevice, both_transports
-from devices import DEADLINE_S, N_ITEMS, QUICK, Device, make_manifest
+from devices import DEADLINE_S, N_ITEMS, QUICK, Device, MakeDevice, both_transports, make_manifest
 
 from p2prec.config import TransportKind
 from p2prec.errors import P2PRecError

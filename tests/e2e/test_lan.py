@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import MakeDevice, both_transports
-from devices import N_ITEMS, QUICK, Device
+from devices import N_ITEMS, QUICK, Device, MakeDevice, both_transports
 from lan import Lan
 from test_membership import copy_of
 

@@ -8,8 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import MakeDevice, both_transports
-from devices import N_ITEMS, Device, make_manifest, write_manifest
+from devices import N_ITEMS, Device, MakeDevice, both_transports, make_manifest, write_manifest
 
 from p2prec.manifest import Manifest
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import MakeDevice, both_transports
-from devices import DEADLINE_S, QUICK, Device, make_manifest, until
+from devices import DEADLINE_S, QUICK, Device, MakeDevice, both_transports, make_manifest, until
 
 from p2prec.errors import TransportFailure
 from p2prec.identity import Identity

@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 
 import pytest
-from conftest import LIBP2P_MARKS, MakeDevice
-from devices import Device, make_manifest
+from devices import LIBP2P_MARKS, Device, MakeDevice, make_manifest
 
 from p2prec.config import TransportKind
 

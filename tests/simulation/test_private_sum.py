@@ -9,11 +9,13 @@ from sum_world import COUNT, N_PEERS, NOTICED_S, PLAN, TIMES, Killer, SumWorld
 from p2prec.model.nearest import decode
 from p2prec.peer.sum_messages import (
     Claimed,
+    Deposit,
     Enrol,
     Escrow,
     HandOver,
     Inherited,
     Masked,
+    MaskNoted,
     Pair,
     Seen,
     SumAnswer,
@@ -21,6 +23,7 @@ from p2prec.peer.sum_messages import (
     SumMessage,
     SumOffer,
 )
+from p2prec.privacy.plan import COLLUDING
 from p2prec.types import PeerId
 
 CLEAN = 1.3
@@ -35,7 +38,7 @@ def test_without_deaths_everybody_gets_the_mean() -> None:
     assert sum(world.peers[peer].value.is_settled for peer in world.living) >= N_PEERS - 2
 
 
-KINDS = [Enrol, Pair, Escrow, Masked, SumOffer, SumAnswer, SumCommit]
+KINDS = [Enrol, Pair, Escrow, Masked, MaskNoted, Deposit, SumOffer, SumAnswer, SumCommit]
 
 
 @pytest.mark.slow
@@ -130,6 +133,25 @@ def test_nothing_leaves_before_its_noise_is_in_and_the_ledger_written() -> None:
     for message in first.values():
         # At least 7 masks of one unit each.
         assert np.std(decode(message.share.value, COUNT)) > 1.5
+
+
+@pytest.mark.slow
+def test_masks_with_somebody_who_was_seen_are_never_taken_out() -> None:
+    """Partners that lie about not having heard of a mask, as many as may collude: the mask stays."""
+    world = SumWorld(13)
+    victim = world.ids[8]
+    world.at(5.0, lambda: world.kill(victim))
+    world.at(11.9, lambda: _lie(world, victim))
+    world.run()
+    assert all(
+        victim in world.peers[peer].masked_with for peer in world.peers[victim].masked_with if peer in world.living
+    )
+    assert world.error_ratio() < CLEAN
+
+
+def _lie(world: SumWorld, victim: PeerId) -> None:
+    for liar in sorted(world.peers[victim].masked_with)[:COLLUDING]:
+        world.send(liar, [(None, Seen(frozenset(), frozenset({victim})))])
 
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ def state(tmp_path: Path) -> Path:
     directory.join(Invitation(manifest, None))
     fresh = initial_state(manifest.learning, bytes(32), KEYS)
     factors = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], np.float32)
-    model = dataclasses.replace(fresh, item_factors=factors, average=factors, evidence=np.full(4, 0.5, np.float32), age=np.array(7.0))
+    evidence = np.full(4, 0.5, np.float32)
+    model = dataclasses.replace(fresh, item_factors=factors, average=factors, evidence=evidence, age=np.array(7.0))
     with directory.open_store() as store:
         store.add_interactions([Interaction(ItemKey("k0"), "play", None, 1e9)])
         store.save_model(to_stored(model, manifest.swarm_id))

@@ -57,7 +57,15 @@ def test_nothing_is_made_where_there_is_nothing(tmp_path: Path) -> None:
     nowhere = StateDirectory(tmp_path / "nowhere")
     findings = checks.examine(nowhere, ("127.0.0.1", 0))
     assert not nowhere.path.exists()
-    assert {finding.check for finding in findings} == {"software", "disk", "daemon", "port", "transport", "multicast", "clock"}
+    assert {finding.check for finding in findings} == {
+        "software",
+        "disk",
+        "daemon",
+        "port",
+        "transport",
+        "multicast",
+        "clock",
+    }
 
 
 @pytest.mark.parametrize("made", [("identity.key", 0o640), ("identity.key", 0o604)])

@@ -41,8 +41,9 @@ def recommended(
             loaded.store.add_interactions(Interaction(ItemKey(item), "rating", 5.0, time) for item, time in plays)
             transport = MemoryNetwork().transport(loaded.identity.peer_id, manifest.swarm_id)
             daemon = Daemon(loaded, DaemonSettings(holdout_fraction=0.0), transport, None)
-            daemon.learner.state.item_factors[:, :2] = daemon.learner.state.average[:, :2] = np.repeat(np.eye(2, dtype=np.float32), 6, axis=0)
-            daemon.learner.state.evidence[:] = 0.1
+            model = daemon.learner.state
+            model.item_factors[:, :2] = model.average[:, :2] = np.repeat(np.eye(2, dtype=np.float32), 6, axis=0)
+            model.evidence[:] = 0.1
             daemon.learner.solve()
             found: list[dict[str, object]] = LiveAnswers(daemon).recommend(4)["recommendations"]
             assert [KEYS[item] for item in daemon.learner.recommend(4)] == [one["item"] for one in found]
