@@ -342,7 +342,8 @@ def _check_budget(manifest: Manifest) -> None:
 
 
 def _in_parts(learning: LearningParameters, n_items: int) -> LearningParameters:
-    """The parameters with as few parts as keep a message small, and let it fit at all. Raises UsageError that names what would fit."""
+    """The parameters with as few parts as keep a message small, or the most there may be. Raises UsageError that names what would
+    fit."""
     import msgspec
 
     from p2prec.errors import UsageError
