@@ -8,7 +8,7 @@ through the same eight bits as on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +20,8 @@ from p2prec.peer.inheritance import Claim, Trace, WitnessBook, heir
 from p2prec.types import BoolArray, DoubleArray, FloatArray, IndexArray, PeerId
 
 COLUMNS_AT_ONCE = 512
+GUARDIANS = 4
+"""As `p2prec.peer.sum_peer.GUARDIANS`."""
 NOTICED_AFTER_ROUNDS = 2
 """Rounds until a swarm has agreed that a peer is dead."""
 
@@ -49,15 +51,14 @@ class _Kept:
 class Course:
     """Everything that happens in one sum, in order."""
 
-    steps: list[tuple[Literal["mix", "inherit", "unmask"], IndexArray]] = field(default_factory=list)
+    steps: list[tuple[Literal["mix", "inherit"], IndexArray]] = field(default_factory=list)
     """mix: (n, 3) disjoint exchanges and their moments; inherit: (n, 5) heir; peer, moment
-    and kind of the value that is added; moment afterwards; unmask: (n, 4) peer, whose mask it takes out, with
-    whom that was shared, moment afterwards."""
+    and kind of the value that is added; moment afterwards."""
     alive: BoolArray = field(default_factory=lambda: np.zeros(0, np.bool_))
     lost: int = 0
     """Dead peers from whom nobody could inherit."""
-    never_seen: tuple[int, ...] = ()
-    """Dead peers of whom nobody alive holds anything: their partners took their masks out again."""
+    guardians: IndexArray = field(default_factory=lambda: np.zeros((0, GUARDIANS), np.int64))
+    """(n_peers, GUARDIANS) with whom each peer left its contribution before mixing."""
     exchanges: int = 0
 
 
@@ -79,14 +80,12 @@ class _Director:
     def __init__(
         self,
         views: Sequence[IndexArray],
-        partners: Sequence[IndexArray],
         rounds: int,
         crashes: Crashes,
         rng: np.random.Generator,
         inherit: bool,
     ) -> None:
         n = len(views)
-        self._partners = [row.tolist() for row in partners]
         self._views, self._rng, self._inherit = views, rng, inherit
         self._members = [_Member() for _ in range(n)]
         self._course = Course(alive=np.ones(n, np.bool_))
@@ -101,7 +100,30 @@ class _Director:
         self._present = np.ones(n, np.bool_)
         self._unresolved: list[tuple[int, int]] = []
         self._inherited: dict[int, tuple[int, int]] = {}
-        self._never: list[int] = []
+        self._course.guardians = self._entrust()
+
+    def _entrust(self) -> IndexArray:
+        """Everybody leaves its contribution with guardians, before the first of them can die."""
+        guardians = np.empty((len(self._views), GUARDIANS), np.int64)
+        for peer, view in enumerate(self._views):
+            guardians[peer] = self._rng.choice(view, GUARDIANS, replace=len(view) < GUARDIANS) if len(view) else peer
+            for guardian in guardians[peer].tolist():
+                self._members[guardian].book.deposited(_id(peer), Trace(0, None, 0), _Kept(peer, 0, False))
+        return guardians
+
+    def after(self, first: Course) -> Course:
+        """Begin again without those who died in `first`: for each of them, a living guardian puts in what it was left."""
+        self._present &= first.alive
+        added = []
+        for dead in np.flatnonzero(~first.alive).tolist():
+            living = [guardian for guardian in first.guardians[dead].tolist() if first.alive[guardian]]
+            if living:
+                self._moment += 1
+                added.append((living[0], dead, 0, False, self._moment))
+        self._course.lost = int((~first.alive).sum()) - len(added)
+        if added:
+            self._course.steps.append(("inherit", np.array(added, np.int64)))
+        return self.decide()
 
     def decide(self) -> Course:
         n = len(self._views)
@@ -117,11 +139,8 @@ class _Director:
                     self._meet(peer, partner)
             self._mix(pending)
             self._bury(done)
-            if done == self._rounds // 2:
-                self._recover()
         self._bury(self._rounds + NOTICED_AFTER_ROUNDS)
         self._course.alive = self._present.copy()
-        self._course.never_seen = tuple(self._never)
         return self._course
 
     def _partner(self, peer: int) -> int | None:
@@ -167,34 +186,12 @@ class _Director:
             # What a dead heir had taken over and shown to nobody has to be taken over anew.
             known = best.changes if best is not None else 0
             due += [of for of, (whose, after) in self._inherited.items() if whose == dead and after > known]
-            if best is None and (self._inherit or self._members[dead].changes == 0):
-                # Nothing of it is in anything that lives: its partners take their masks out again.
-                self._never.append(dead)
-            elif best is None:
+            if best is None:
                 self._course.lost += 1
             else:
                 added.append(self._take_over(dead, int(best.witness)))
         if added:
             self._course.steps.append(("inherit", np.array(added, np.int64)))
-
-    def _recover(self) -> None:
-        """Take the masks shared with peers that never appeared out again: their partners do, or, where those have crashed as
-        well, a living one from the keys that the crashed left in escrow.
-        """
-        rows = []
-        never = set(self._never)
-        for dead in self._never:
-            living = [partner for partner in self._partners[dead] if self._present[partner]]
-            for partner in self._partners[dead]:
-                if partner in never or not living:
-                    continue
-                agent = partner if self._present[partner] else min(living)
-                self._moment += 1
-                member = self._members[agent]
-                member.changes, member.previous, member.moment = member.changes + 1, None, self._moment
-                rows.append((agent, partner, dead, self._moment))
-        if rows:
-            self._course.steps.append(("unmask", np.array(rows, np.int64)))
 
     def _claims(self, dead: int) -> list[Claim]:
         books = ((peer, self._members[peer].book) for peer in np.flatnonzero(self._present).tolist())
@@ -212,7 +209,6 @@ class _Director:
 
 def decide(
     views: Sequence[IndexArray],
-    partners: Sequence[IndexArray],
     rounds: int,
     crashes: Crashes,
     rng: np.random.Generator,
@@ -221,22 +217,25 @@ def decide(
 ) -> Course:
     """What happens in `rounds` rounds in which every peer starts one exchange with a neighbour.
 
-    views: whom each can meet; partners: with whom each shares masks; inherit: False leaves what the dead held uncancelled.
+    views: whom each can meet; inherit: False leaves what the dead held uncancelled.
     """
-    return _Director(views, partners, rounds, crashes, rng, inherit).decide()
+    return _Director(views, rounds, crashes, rng, inherit).decide()
+
+
+def decide_again(views: Sequence[IndexArray], rounds: int, first: Course, rng: np.random.Generator) -> Course:
+    """What happens when a sum is mixed anew from the same contributions, by those who are left."""
+    return _Director(views, rounds, Crashes(), rng, True).after(first)
 
 
 def play(
     course: Course,
     block: FloatArray,
-    corrections: Mapping[tuple[int, int], FloatArray] | None = None,
     *,
     quantized: bool = True,
 ) -> FloatArray:
     """The values (n_peers, n_columns) float32 at the end of a course, in place; rows of the dead are meaningless.
 
-    Fastest with a few hundred columns (COLUMNS_AT_ONCE). corrections: by peer and dead partner, what cancels the
-    peer's half of their mask; None: there are no masks.
+    Fastest with a few hundred columns (COLUMNS_AT_ONCE).
     """
     wanted = {
         (peer, at, bool(direct))
@@ -247,13 +246,13 @@ def play(
     moments = {moment for _, moment, _ in wanted}
     kept: dict[tuple[int, int, bool], FloatArray] = {}
     transmitted = _through_wire if quantized else _as_it_is
+    for peer, at, direct in wanted:
+        if at == 0:
+            kept[peer, at, direct] = transmitted(block[peer][None])[0]
     for kind, rows in course.steps:
         if kind == "inherit":
             for heir_index, peer, at, direct, _ in rows.tolist():
                 block[heir_index] += kept[peer, at, bool(direct)]
-        elif kind == "unmask":
-            for peer, partner, dead, _ in rows.tolist():
-                block[peer] += 0 if corrections is None else corrections[partner, dead]
         else:
             one, other = rows[:, 0], rows[:, 1]
             a, b = block[one], block[other]

@@ -17,7 +17,7 @@ import numpy as np
 
 from p2prec.data.histories import Histories, read_histories
 from p2prec.lab import topology
-from p2prec.lab.gossip_sum import Course, Crashes, decide, play, weights
+from p2prec.lab.gossip_sum import Crashes, decide, play, weights
 from p2prec.lab.private_swarm import HONEST_SHARE, Masks, mask_graph
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.privacy.plan import PrivacyPlan
@@ -36,17 +36,12 @@ def noise_left(
     plan = PrivacyPlan.of(8.0, 1e-5, int(HONEST_SHARE * n)).pairs
     pairs, contributing = mask_graph(n, rng)
     masks = Masks(disjoint_batches(rng.permutation(pairs)), contributing, int(rng.integers(2**62)))
-    partners = [np.concatenate([pairs[pairs[:, 0] == p, 1], pairs[pairs[:, 1] == p, 0]]) for p in range(n)]
-    course = decide(views, partners, rounds, Crashes(crash), rng, inherit=inherit)
-    block, corrections = masks.protected(plan, np.zeros((n, COLUMNS), np.float32), 0, _unmasked(course))
-    play(course, block, corrections)
+    course = decide(views, rounds, Crashes(crash), rng, inherit=inherit)
+    block = masks.protected(plan, np.zeros((n, COLUMNS), np.float32), 0)
+    play(course, block)
     living: BoolArray = course.alive
     mean = block[living] * (plan.unit / weights(course, contributing)[living, None])
     return float(np.sqrt(np.mean(np.square(mean, dtype=np.float64)))) * plan.mu * n
-
-
-def _unmasked(course: Course) -> set[tuple[int, int]]:
-    return {(a, b) for kind, rows in course.steps if kind == "unmask" for _, a, b, _ in rows.tolist()}
 
 
 def _line(found: Sequence[float]) -> str:

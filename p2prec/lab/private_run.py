@@ -88,7 +88,6 @@ def _sum(result: SumResult) -> dict[str, Any]:
     return {
         "contributors": result.contributors,
         "crashed": int((~result.course.alive).sum()),
-        "never_seen": len(result.course.never_seen),
         "lost": result.course.lost,
         "voided": result.voided,
         "values": result.means.shape[1],

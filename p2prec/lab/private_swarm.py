@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, Course, Crashes, decide, play, weights
+from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, GUARDIANS, Course, Crashes, decide, decide_again, play, weights
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import n_rows
 from p2prec.model.pairs import (
@@ -132,20 +132,14 @@ class PrivateSwarm:
         n, rng = len(self.histories), self._rng
         pairs, contributing = mask_graph(n, rng)
         masks = Masks(disjoint_batches(rng.permutation(pairs)), contributing, int(rng.integers(2**62)))
-        partners = [np.concatenate([pairs[pairs[:, 0] == p, 1], pairs[pairs[:, 1] == p, 0]]) for p in range(n)]
-        course = decide(self._views, partners, self._rounds, self._crashes, rng, inherit=self._inherit)
+        course = decide(self._views, self._rounds, self._crashes, rng, inherit=self._inherit)
         result = self._mixed(plan, count, statistic, masks, course, on_progress)
         if noise_of(result.means[0]) <= VOID_ABOVE * plan.sum_std(n) / n or not self._inherit:
             return result
-        # Something did not cancel. The survivors mix the same protected values again, the masks shared with the dead taken out:
-        # all that was sent before, so it costs no privacy but those partners.
-        crashed = course.alive
-        views = [view[crashed[view]] if crashed[p] else view[:0] for p, view in enumerate(self._views)]
-        partners = [row[crashed[row]] for row in partners]
-        again = decide(views, partners, self._rounds, Crashes(0.0), rng)
-        again.alive = crashed
-        again.never_seen = course.never_seen
-        second = self._mixed(plan, count, statistic, masks.without(~crashed), again, on_progress)
+        # Something did not cancel. What everybody contributed is mixed again, that of the dead by their guardians: all of it has
+        # been sent before, so it costs nothing but the rounds.
+        again = decide_again(self._views, self._rounds, course, rng)
+        second = self._mixed(plan, count, statistic, masks, again, on_progress)
         return replace(second, voided=1, bytes_per_peer=result.bytes_per_peer + second.bytes_per_peer)
 
     def _mixed(
@@ -159,23 +153,20 @@ class PrivateSwarm:
     ) -> SumResult:
         n, contributing = len(self.histories), masks.contributing
         weight = weights(course, contributing)
-        counted = contributing.copy()
-        counted[list(course.never_seen)] = False
         # Those who crashed come back, and take over a living neighbour's copy.
         source = np.where(course.alive, np.arange(n), self._rng.choice(np.flatnonzero(course.alive), n))[self.copies]
-        unmasked = {(a, b) for kind, rows in course.steps if kind == "unmask" for _, a, b, _ in rows.tolist()}
         means = np.empty((len(self.copies), count), np.float32)
         squared = 0.0
         for start in range(0, count, COLUMNS_AT_ONCE):
             end = min(count, start + COLUMNS_AT_ONCE)
             own = np.where(contributing[:, None], statistic(start, end), 0).astype(np.float32)
-            block, corrections = masks.protected(plan, own, start, unmasked)
-            play(course, block, corrections)
+            block = masks.protected(plan, own, start)
+            play(course, block)
             means[:, start:end] = block[source] * (plan.unit / weight[source, None])
-            squared += float(((means[:, start:end] - own[counted].mean(axis=0)) ** 2).sum())
+            squared += float(((means[:, start:end] - own[contributing].mean(axis=0)) ** 2).sum())
             on_progress(end / count)
         ratio = math.sqrt(squared / means.size) * plan.mu * n
-        sent = course.exchanges * 2 * (count + 2 * n_rows(count)) / n
+        sent = (2 * course.exchanges + GUARDIANS * n) * (count + 2 * n_rows(count)) / n
         return SumResult(means, course, int(contributing.sum()), ratio, sent)
 
 
@@ -187,33 +178,17 @@ class Masks:
     """Pairs of partners, each batch without a peer in it twice."""
     contributing: BoolArray
     seed: int
-    gone: BoolArray | None = None
-    """Peers whose contribution and masks are left out."""
 
-    def without(self, gone: BoolArray) -> Masks:
-        return Masks(self.batches, self.contributing & ~gone, self.seed, gone)
-
-    def protected(
-        self, plan: SumPlan, own: FloatArray, start: int, unmasked: set[tuple[int, int]]
-    ) -> tuple[FloatArray, dict[tuple[int, int], FloatArray]]:
-        """Everybody's protected statistics in units of the wire, and what cancels the masks in `unmasked`.
-
-        own: (n_peers, n_columns) statistics, from column `start` on.
-        """
+    def protected(self, plan: SumPlan, own: FloatArray, start: int) -> FloatArray:
+        """Everybody's protected statistics in units of the wire. own: (n_peers, n_columns) statistics, from column `start` on."""
         rng, columns = np.random.default_rng([self.seed, start]), own.shape[1]
         noise = rng.standard_normal(own.shape, np.float32) * np.float32(plan.independent_std)
-        block = (own + np.where(self.contributing[:, None], noise, np.float32(0))) / np.float32(plan.unit)
-        corrections = {}
+        block: FloatArray = (own + np.where(self.contributing[:, None], noise, np.float32(0))) / np.float32(plan.unit)
         for pairs in self.batches:
             shared = rng.standard_normal((len(pairs), columns), np.float32)
-            if self.gone is not None:
-                shared[self.gone[pairs].any(axis=1)] = 0
             block[pairs[:, 0]] += shared
             block[pairs[:, 1]] -= shared
-            for row, (one, other) in enumerate(pairs.tolist() if unmasked else ()):
-                if (one, other) in unmasked or (other, one) in unmasked:
-                    corrections[one, other], corrections[other, one] = -shared[row], shared[row]
-        return block, corrections
+        return block
 
 
 def mixing_rounds(n: int) -> int:

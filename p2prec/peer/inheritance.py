@@ -54,6 +54,7 @@ class WitnessBook(Generic[Held]):
 
     def __init__(self) -> None:
         self._held: OrderedDict[PeerId, tuple[int, bool, Held]] = OrderedDict()
+        self._deposits: dict[PeerId, tuple[int, bool, Held]] = {}
 
     def exchanged(self, partner: PeerId, partner_trace: Trace, own_after: Held, received: Held) -> None:
         """Note an exchange that was applied. partner_trace: as of its offer or answer, so before; own_after: what both
@@ -62,6 +63,10 @@ class WitnessBook(Generic[Held]):
         if partner_trace.previous is not None:
             self._note(partner_trace.previous, partner_trace.previous_changes, False, received)
         self._note(partner, partner_trace.changes + 1, True, own_after)
+
+    def deposited(self, peer: PeerId, trace: Trace, held: Held) -> None:
+        """Note what a peer has left with this one as its guardian; kept for the whole sum, unless something newer is known."""
+        self._deposits[peer] = (trace.changes, True, held)
 
     def _note(self, peer: PeerId, changes: int, direct: bool, held: Held) -> None:
         known = self._held.get(peer)
@@ -74,12 +79,12 @@ class WitnessBook(Generic[Held]):
 
     def claim(self, dead: PeerId, own_id: PeerId) -> Claim | None:
         """What this peer can claim of a dead one; None: it knows nothing."""
-        known = self._held.get(dead)
+        known = self._held.get(dead, self._deposits.get(dead))
         return None if known is None else Claim(known[0], known[1], own_id)
 
     def take(self, dead: PeerId) -> Held:
-        """The value to take over, once. Raises KeyError when nothing is known."""
-        return self._held.pop(dead)[2]
+        """The value to take over. Raises KeyError when nothing is known."""
+        return (self._held.pop(dead) if dead in self._held else self._deposits[dead])[2]
 
     def forget(self, dead: PeerId) -> None:
         """Another witness takes over."""

@@ -124,6 +124,10 @@ class PrivateSum:
         self.met |= {partner} if received.trace.previous is None else {partner, received.trace.previous}
         self._previous = partner, received.trace.changes + 1
 
+    def keep_deposit(self, peer: PeerId, share: Share) -> None:
+        """Be a peer's guardian: remember its contribution as it was before mixing."""
+        self._witnessed.deposited(peer, share.trace, (share,))
+
     # --- those who leave ---
 
     def claim(self, dead: PeerId) -> Claim | None:

@@ -27,6 +27,18 @@ class Masked:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskNoted:
+    """The answer: ours is in mine as well. A peer shows its value to nobody before all its partners have answered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deposit:
+    """To a guardian, before mixing begins: my whole contribution, in case that I die early or the sum has to be mixed again."""
+
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
 class NotMasked:
     """The answer of a partner that has not added it: take it out again."""
 
@@ -120,6 +132,8 @@ class Seen:
     """To everybody, at the recovery deadline: I am here, and have met, or know of exchanges of, these peers."""
 
     peers: frozenset[PeerId]
+    silent: frozenset[PeerId]
+    """Mask partners of this peer that never said `Masked`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +150,9 @@ SumMessage = (
     Enrol
     | Pair
     | Masked
+    | MaskNoted
     | NotMasked
+    | Deposit
     | Escrow
     | SumOffer
     | SumAnswer

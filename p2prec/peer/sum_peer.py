@@ -18,12 +18,14 @@ from p2prec.peer.private_sum import PrivateSum, is_acceptable
 from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import (
     Claimed,
+    Deposit,
     Enrol,
     Escrow,
     HandedOver,
     HandOver,
     Inherited,
     Masked,
+    MaskNoted,
     NotMasked,
     Pair,
     Returned,
@@ -47,6 +49,8 @@ _CONTRIBUTED = 2
 """Phases: enrol, pair, contribute, recover, take out, end."""
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
+GUARDIANS = 4
+"""With whom a peer leaves its contribution before mixing: all of them have to die for it to be lost."""
 Outgoing = list[tuple[PeerId | None, SumMessage]]
 """Messages to send; None: to everybody that is there."""
 
@@ -110,7 +114,17 @@ class SumPeer:
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
         self._masked_by: list[PeerId] = []
+        self._have_masked: set[PeerId] = set()
+        self._unanswered: set[PeerId] = set()
+        self._to_deposit = False
+        self._silent: dict[PeerId, set[PeerId]] = {}
+        """By peer: which of its partners say that it never said `Masked`."""
         self._leaving = False
+
+    @property
+    def masked_with(self) -> frozenset[PeerId]:
+        """Partners whose masks are in this peer's value."""
+        return frozenset(self._keys)
 
     # --- time ---
 
@@ -130,6 +144,7 @@ class SumPeer:
         for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
             del self._decide_at[dead]
             out += self._bury(dead, now)
+        out += self._deposit(neighbours)
         self.exchanger.give_up(now, self.times.answer_s)
         question = self.exchanger.question()
         if now >= self._next_exchange:
@@ -167,9 +182,11 @@ class SumPeer:
             self._keys = self.roster.keys()
             self.value.contribute(self._statistic(), self._keys, self._noise())
             self.value.expect(len(self.roster))
+            self._to_deposit = True
             escrow = self.roster.escrow(self._keys)
             out = [message for peer in self._keys for message in ((peer, escrow[peer]), (peer, Masked()))]
-        return out + self._without_masks()
+            self._unanswered = set(self._keys) - self._dead
+        return out + self._answer_masked()
 
     def _recorded(self) -> str:
         try:
@@ -178,23 +195,39 @@ class SumPeer:
             return f"the privacy ledger cannot be written ({error})"
         return ""
 
-    def _without_masks(self) -> Outgoing:
-        """Tell those who have masked with this peer, and it not with them."""
+    def _answer_masked(self) -> Outgoing:
+        """Answer those who have masked with this peer, whether it has with them."""
         if self._phase <= _CONTRIBUTED:
             return []
         waiting, self._masked_by = self._masked_by, []
-        return [(peer, NotMasked()) for peer in waiting if peer not in self._keys]
+        return [(peer, MaskNoted() if peer in self._keys else NotMasked()) for peer in waiting]
 
     def _recover(self) -> Outgoing:
         self._seen |= self.value.met
-        return [(None, Seen(frozenset(self._seen)))]
+        silent = frozenset(self._keys) - self._have_masked
+        self._note_silent(self.own_id, silent)
+        return [(None, Seen(frozenset(self._seen), silent))]
+
+    def _note_silent(self, partner: PeerId, silent: frozenset[PeerId]) -> None:
+        for peer in silent:
+            self._silent.setdefault(peer, set()).add(partner)
+
+    def _is_absent(self, peer: PeerId) -> bool:
+        """Whether a peer has certainly shown its value to nobody: more of its partners than may collude never heard `Masked`.
+
+        Only then may its masks be taken out. Otherwise somebody may have seen its value, and would see through it.
+        """
+        if peer in self._seen or peer not in self._dead:
+            return False
+        partners = set(self.roster.partners_of(peer))
+        return len(self._silent.get(peer, set()) & partners) >= THRESHOLD
 
     def _take_out(self) -> Outgoing:
-        """Whoever nobody has seen contributed to nothing that lives."""
-        absent = [peer for peer in self._keys if peer not in self._seen]
+        """Take out the masks with those who never contributed."""
+        absent = [peer for peer in self._keys if self._is_absent(peer)]
         out = self._when_free(lambda: self._remove_masks(absent))
         for (owner, other), (number, share) in self.roster.escrowed.items():
-            if other not in self._seen and owner in self._dead and owner in self._seen:
+            if self._is_absent(other) and owner in self._dead and owner in self._seen:
                 returned = Returned(owner, other, number, share)
                 out += [(None, returned), *self._on_returned(returned)]
         return out
@@ -222,8 +255,15 @@ class SumPeer:
                     self.roster.on_pair(sender, message)
             case Masked():
                 self._masked_by.append(sender)
-                return self._without_masks()
+                self._have_masked.add(sender)
+                return self._answer_masked()
+            case MaskNoted():
+                self._unanswered.discard(sender)
+            case Deposit():
+                if is_acceptable(message.share, self.value.count):
+                    self.value.keep_deposit(sender, message.share)
             case NotMasked():
+                self._unanswered.discard(sender)
                 return self._when_free(lambda: self._remove_masks([sender]))
             case Escrow():
                 self.roster.on_escrow(sender, message)
@@ -237,6 +277,7 @@ class SumPeer:
                 self._handed_over.add(message.peer)
             case Seen():
                 self._seen |= message.peers
+                self._note_silent(sender, message.silent)
             case Returned():
                 return self._on_returned(message)
             case _:
@@ -269,7 +310,16 @@ class SumPeer:
 
     def _mixing(self, now: float) -> bool:
         """Whether this peer's contribution is in, and the sum not over."""
-        return self._phase > _CONTRIBUTED and now < self.times.start + self.times.end_s
+        begun = self._phase > _CONTRIBUTED and not self._unanswered and not self._to_deposit
+        return begun and now < self.times.start + self.times.end_s
+
+    def _deposit(self, neighbours: list[PeerId]) -> Outgoing:
+        """Leave the contribution with guardians, once all partners have answered: until then nobody has seen it."""
+        if not self._to_deposit or self._unanswered or self._phase <= _CONTRIBUTED or not neighbours:
+            return []
+        self._to_deposit = False
+        chosen = self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()
+        return [(neighbours[index], Deposit(self.value.outgoing())) for index in chosen]
 
     # --- the dead ---
 
@@ -278,6 +328,7 @@ class SumPeer:
         if dead in self._dead or dead == self.own_id:
             return []
         self._dead.add(dead)
+        self._unanswered.discard(dead)
         return self._announce(dead, now)
 
     def _announce(self, dead: PeerId, now: float) -> Outgoing:

@@ -7,6 +7,7 @@ import pytest
 from sum_world import COUNT, N_PEERS, NOTICED_S, PLAN, TIMES, Killer, SumWorld
 
 from p2prec.model.nearest import decode
+from p2prec.model.pairs import VOID_ABOVE
 from p2prec.peer.sum_messages import (
     Claimed,
     Deposit,
@@ -38,6 +39,9 @@ def test_without_deaths_everybody_gets_the_mean() -> None:
     assert sum(world.peers[peer].value.is_settled for peer in world.living) >= N_PEERS - 2
 
 
+WINDOW = (Escrow, Masked, MaskNoted, Deposit)
+"""Who dies after its partners have heard of its masks and before its guardians hold its contribution takes it along. Nobody can
+prove that nobody has seen it, so the masks stay, and the sum is void: noticed by its noise."""
 KINDS = [Enrol, Pair, Escrow, Masked, MaskNoted, Deposit, SumOffer, SumAnswer, SumCommit]
 
 
@@ -48,7 +52,8 @@ def test_death_at_every_step(kind: type[SumMessage], victims: str) -> None:
     """Three times in the life of a sum, the sender, the receiver or both die as a message of the kind arrives."""
     world = SumWorld(7, _at_messages(kind, victims, after=(0.0, 3.0, 8.0))).run()
     assert world.dead
-    assert world.error_ratio() < CLEAN
+    ratio = world.error_ratio()
+    assert ratio < CLEAN or (kind in WINDOW and ratio > VOID_ABOVE)
 
 
 def _at_messages(kind: type[SumMessage], victims: str, after: tuple[float, ...]) -> Killer:
