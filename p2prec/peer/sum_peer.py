@@ -41,7 +41,7 @@ from p2prec.peer.sum_messages import (
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import THRESHOLD, join
 from p2prec.privacy.masks import mask
-from p2prec.privacy.plan import SumPlan
+from p2prec.privacy.plan import MIN_PARTNERS, SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, PeerId, SwarmId
 
@@ -116,6 +116,7 @@ class SumPeer:
         self._masked_by: list[PeerId] = []
         self._have_masked: set[PeerId] = set()
         self._unanswered: set[PeerId] = set()
+        self._noted: set[PeerId] = set()
         self._to_deposit = False
         self._silent: dict[PeerId, set[PeerId]] = {}
         """By peer: which of its partners say that it never said `Masked`."""
@@ -259,6 +260,7 @@ class SumPeer:
                 return self._answer_masked()
             case MaskNoted():
                 self._unanswered.discard(sender)
+                self._noted.add(sender)
             case Deposit():
                 if is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
@@ -318,6 +320,10 @@ class SumPeer:
         if not self._to_deposit or self._unanswered or self._phase <= _CONTRIBUTED or not neighbours:
             return []
         self._to_deposit = False
+        if len(self._noted) < MIN_PARTNERS:
+            # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
+            self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
+            return self._withdraw()
         chosen = self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()
         return [(neighbours[index], Deposit(self.value.outgoing())) for index in chosen]
 

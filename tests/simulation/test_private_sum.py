@@ -90,7 +90,7 @@ def test_death_of_those_who_mend(kind: type[SumMessage]) -> None:
 def test_a_tenth_dies_in_the_first_rounds() -> None:
     world = SumWorld(11)
     for number, peer in enumerate(world.rng.permutation(N_PEERS)[: N_PEERS // 10].tolist()):
-        world.at(2.2 + 1.1 * number, lambda peer=peer: world.kill(world.ids[peer]))  # type: ignore[misc]
+        world.at(3.0 + 1.1 * number, lambda peer=peer: world.kill(world.ids[peer]))  # type: ignore[misc]
     world.run()
     assert len(world.dead) == N_PEERS // 10
     assert world.error_ratio() < CLEAN
