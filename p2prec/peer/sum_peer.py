@@ -49,6 +49,7 @@ _CONTRIBUTED = 2
 """Phases: enrol, pair, contribute, recover, take out, end."""
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
+_NOT_YET = 1 << 31
 GUARDIANS = 4
 """With whom a peer leaves its contribution before mixing: all of them have to die for it to be lost."""
 Outgoing = list[tuple[PeerId | None, SumMessage]]
@@ -361,6 +362,8 @@ class SumPeer:
         out: Outgoing = []
         if best is not None:
             self._seen.add(dead)
+            # Until the heir says that it has inherited, it has not: it may die first.
+            self._inherited.setdefault(dead, (best.witness, _NOT_YET))
             if best.witness == self.own_id and dead not in self._handed_over:
                 out += self._when_free(lambda: self._inherit(dead))
         for peer in [peer for peer, (whose, after) in self._inherited.items() if whose == dead and after > known]:
