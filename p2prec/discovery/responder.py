@@ -32,8 +32,9 @@ MAX_INCOMPLETE = 256
 """Names remembered whose port, text or address did not arrive with them."""
 COMPLETE_AFTER_S = 3.0
 """How long the rest of a record may take to arrive by itself before it is asked for."""
-MAX_KNOWN_ANSWERS = 32
-"""Pointers to our services that fit the packet of a question: 40 bytes each."""
+MAX_KNOWN_ANSWERS = 64
+"""Pointers to our services that a question names, 40 bytes each: two packets. Answers that are not given need no addresses to be
+resolved either, of which a machine that carries a whole network of containers knows a thousand at a time."""
 ENOUGH_TO_KNOW = (16, 0, 0)
 """A peer that knows more others than that does without its first, second, third question: it has whom to dial, and the rest
 announce themselves again. A peer that is too busy to read what it hears must not ask for more."""

@@ -2,7 +2,7 @@
 
 What n peers say reaches n peers, so every packet of each costs n^2. Two rules keep that small. A peer announces itself several
 times, at growing intervals (RFC 6762, 8.3): once everybody hears it, and what is lost is said again; so a peer that is up has
-hardly to ask. And a peer that asks names the answers that it has as long as they fit one packet, and asks for answers to itself
+hardly to ask. And a peer that asks names the answers that it has as long as they fit two packets, and asks for answers to itself
 alone when they do not: among hundreds, the lists of known answers would be most of the traffic.
 """
 

@@ -194,8 +194,8 @@ def test_close_is_within_its_deadline_for_many_peers_and_idempotent() -> None:
         (1, [True, False]),
         (16, [True, False]),
         (17, [False]),
-        (31, [False]),
-        (32, [True]),
+        (63, [False]),
+        (64, [True]),
     ],
 )
 def test_who_knows_enough_does_not_ask(n_others: int, expected: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
