@@ -77,7 +77,9 @@ def _promised(promised: dict[str, Any]) -> str:
         return "nothing: this swarm adds no noise to contributions"
     delta = f"delta {promised['delta']:g}, for everything you ever did together"
     if promised["epsilon_budget"] is None:
-        return f"noise of {promised['noise_multiplier']:g} times a contribution, without a limit on their number ({delta})"
+        return (
+            f"noise of {promised['noise_multiplier']:g} times a contribution, without a limit on their number ({delta})"
+        )
     most = promised["max_contributions"]
     return f"epsilon at most {promised['epsilon_budget']:g} ({delta}): {most:,} contributions, then this device only receives"
 
