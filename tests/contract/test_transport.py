@@ -419,7 +419,7 @@ async def test_bytes_are_counted_the_same_on_both_sides(world: World) -> None:
         await pair.far.receive(deadline_s=LONG_S)
         assert pair.near.bytes_out == pair.far.bytes_in >= 10_000
         async with asyncio.timeout(LONG_S):
-            while pair.far.bytes_out != pair.near.bytes_in:  # a window update of yamux may still be on its way
+            while pair.far.bytes_out != pair.near.bytes_in:  # noqa: ASYNC110 - counters cannot be waited for; yamux may be late
                 await asyncio.sleep(0.01)
         assert pair.near.bytes_in < 10_000
 
