@@ -44,6 +44,8 @@ class Moment:
     """NaN where nothing is measured."""
     workers_rss_bytes: int
     """The most memory that other processes than this one have had resident; 0 where nothing is measured."""
+    workers_cpu_seconds: float
+    """What other processes than this one have computed; 0 where nothing is measured."""
 
 
 def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
@@ -58,9 +60,19 @@ def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Ite
         seconds += time.perf_counter() - started
         traffic = swarm.traffic
         distance = swarm.consensus_distance() if done in wanted else np.nan
-        rss = swarm.peak_rss_bytes() if done in wanted and isinstance(swarm, ParallelSwarm) else 0
+        rss, cpu = 0, 0.0
+        if done in wanted and isinstance(swarm, ParallelSwarm):
+            rss, cpu = swarm.peak_rss_bytes(), swarm.cpu_seconds()
         yield Moment(
-            done, swarm.scores, traffic.payload_bytes, traffic.messages, traffic.peer_rounds, seconds, distance, rss
+            done,
+            swarm.scores,
+            traffic.payload_bytes,
+            traffic.messages,
+            traffic.peer_rounds,
+            seconds,
+            distance,
+            rss,
+            cpu,
         )
 
 

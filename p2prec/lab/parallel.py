@@ -10,6 +10,7 @@ import mmap
 import multiprocessing
 import resource
 import sys
+import time
 import traceback
 import weakref
 from collections.abc import Sequence
@@ -92,6 +93,10 @@ class ParallelSwarm:
     def peak_rss_bytes(self) -> int:
         """What the processes have had resident, each counted in full although they share a part."""
         return sum(self._ask("peak"))
+
+    def cpu_seconds(self) -> float:
+        """Of all the processes so far."""
+        return sum(self._ask("cpu_seconds"))
 
     def close(self) -> None:
         """End the processes. Happens by itself when nobody holds the swarm any more."""
@@ -220,6 +225,9 @@ class _Worker:
             total += factors
             squared += float((factors**2).sum())
         return total, squared
+
+    def cpu_seconds(self) -> float:
+        return time.process_time()
 
     def peak(self) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

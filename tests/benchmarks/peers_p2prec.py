@@ -39,7 +39,8 @@ def main() -> None:
     task = prepare(config, options.data, options.folder)
     started_cpu = time.process_time()
     *_, moment = moments(config, task.train, task.rng(2))
-    cpu_seconds = time.process_time() - started_cpu  # with the swarm's set-up, which is not in moment.seconds
+    # With the swarm's set-up, which is not in moment.seconds.
+    cpu_seconds = time.process_time() - started_cpu + moment.workers_cpu_seconds
     report = {
         "peers": task.parts.n_peers,
         "rounds": moment.round,
@@ -47,7 +48,7 @@ def main() -> None:
         "seconds": moment.seconds,
         "cpu_seconds": cpu_seconds,
         "bytes_per_peer_round": moment.sent_bytes / moment.peer_rounds,
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak_rss_bytes() + moment.workers_rss_bytes,
         "versions": versions(),
     }
     write_tests(options.folder / "tests.csv", task, moment.scores())
