@@ -96,7 +96,7 @@ class ParallelSwarm:
 
     def cpu_seconds(self) -> float:
         """Of all the processes so far."""
-        return sum(self._ask("cpu_seconds"))
+        return float(sum(self._ask("cpu_seconds")))
 
     def close(self) -> None:
         """End the processes. Happens by itself when nobody holds the swarm any more."""
