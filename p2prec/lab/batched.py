@@ -16,10 +16,10 @@ from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.backend import Backend, Randoms
 from p2prec.lab.people import People
 from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent_batches
-from p2prec.lab.swarm import Traffic, consensus_distance, everyone
+from p2prec.lab.swarm import Traffic, consensus_distance, everyone, part_bytes
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import absorb, draw_probe
-from p2prec.model.quantize import MAX_MAGNITUDE, between, move, other_share, table_shapes, transmit
+from p2prec.model.quantize import MAX_MAGNITUDE, between, move, other_share, transmit
 from p2prec.model.state import FIELDS, ModelState, initial_state, served_factors
 from p2prec.model.step import step
 from p2prec.model.user import scores
@@ -65,8 +65,7 @@ class BatchedSwarm:
         self._exchanges = np.full(n_peers, -1, np.int64)
         """Since the last contribution; -1: there was none."""
         self._n_items = len(item_keys)
-        parts = range(parameters.n_parts)
-        self._part_bytes = [table_shapes(parameters, self._n_items, part).payload_bytes for part in parts]
+        self._part_bytes = part_bytes(parameters, self._n_items)
 
     @property
     def n_peers(self) -> int:
@@ -79,7 +78,7 @@ class BatchedSwarm:
     def round(self) -> None:
         """One round of every peer that is there."""
         meetings = self._schedule.round()
-        for batch in independent_batches(meetings):
+        for batch in independent_batches(meeting.pair for meeting in meetings):
             chosen = [meetings[at] for at in batch]
             self._begin_rounds(np.array([one.initiator for one in chosen if one.begins], np.int64))
             for part in {one.part for one in chosen}:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from p2prec.data.interactions import TrainingPairs
 from p2prec.lab import topology
 from p2prec.lab.backend import backend
 from p2prec.lab.baselines.base import Training
@@ -18,10 +19,10 @@ from p2prec.lab.config import LabConfig
 from p2prec.lab.parallel import ParallelSwarm
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
-from p2prec.manifest import Manifest, reference_catalogue
+from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, reference_catalogue
 from p2prec.model.state import FIELDS
 from p2prec.peer.learner import Learner
-from p2prec.types import FloatArray, IndexArray
+from p2prec.types import FloatArray, IndexArray, ItemKey
 
 if TYPE_CHECKING:
     from p2prec.lab.simulation import SimulatedSwarm
@@ -95,33 +96,32 @@ def _swarm(
 
 def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> LabSwarm:
     """The learners alone. views: whom each peer can exchange with."""
-    histories = train.histories
-    return LabSwarm(
-        config.learning_parameters(),
-        config.privacy_parameters(),
-        histories.catalogue.keys,
-        config.swarm_seed,
-        [histories.of(person) for person in range(train.n_people)],
-        rng,
-        views=views,
-        conditions=Conditions(config.drop, config.online),
-    )
+    return LabSwarm(*_learning(config, train), rng, views=views, conditions=_conditions(config))
 
 
 def batched(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> BatchedSwarm:
     """Many peers at once, where the backend computes. views: as for `kernels`. Raises UsageError without the backend."""
+    where = backend(config.backend)
+    return BatchedSwarm(*_learning(config, train), rng, backend=where, views=views, conditions=_conditions(config))
+
+
+def _learning(
+    config: LabConfig, train: Training
+) -> tuple[LearningParameters, PrivacyParameters, tuple[ItemKey, ...], bytes, list[TrainingPairs]]:
+    """What a swarm learns with and from, in the order in which swarms take it."""
     histories = train.histories
-    return BatchedSwarm(
+    own = [histories.of(person) for person in range(train.n_people)]
+    return (
         config.learning_parameters(),
         config.privacy_parameters(),
         histories.catalogue.keys,
         config.swarm_seed,
-        [histories.of(person) for person in range(train.n_people)],
-        rng,
-        backend=backend(config.backend),
-        views=views,
-        conditions=Conditions(config.drop, config.online),
+        own,
     )
+
+
+def _conditions(config: LabConfig) -> Conditions:
+    return Conditions(config.drop, config.online)
 
 
 def peers(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> SimulatedSwarm:

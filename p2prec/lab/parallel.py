@@ -180,7 +180,7 @@ class _Worker:
 
     def round(self) -> None:
         meetings = self._swarm.schedule.round()
-        for batch in independent_batches(meetings):
+        for batch in independent_batches(meeting.pair for meeting in meetings):
             for start in range(0, len(batch), MEETINGS_AT_ONCE):
                 self._play([meetings[at] for at in batch[start : start + MEETINGS_AT_ONCE]])
 

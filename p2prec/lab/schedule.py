@@ -4,10 +4,9 @@ plays the same course.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
 
 import numpy as np
 
@@ -135,17 +134,13 @@ class Schedule:
         self.present = self.present ^ turns
 
 
-class _Paired(Protocol):
-    @property
-    def pair(self) -> tuple[int, int]: ...
-
-
-def independent_batches(meetings: Sequence[_Paired]) -> list[list[int]]:
-    """Divide a sequence into batches (indices into it) in which no peer occurs twice, with the same result as one by one."""
+def independent_batches(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Divide a sequence of exchanges into batches (indices into it) in which no peer occurs twice, with the same result as one
+    by one.
+    """
     last: dict[int, int] = {}
     batches: list[list[int]] = []
-    for at, meeting in enumerate(meetings):
-        one, other = meeting.pair
+    for at, (one, other) in enumerate(pairs):
         batch = max(last.get(one, -1), last.get(other, -1)) + 1
         last[one] = last[other] = batch
         if batch == len(batches):
@@ -155,14 +150,5 @@ def independent_batches(meetings: Sequence[_Paired]) -> list[list[int]]:
 
 
 def disjoint_batches(pairs: IndexArray) -> list[IndexArray]:
-    """Split a sequence of exchanges (n, 2) into batches in which no peer occurs twice, with the same result as one by
-    one.
-    """
-    if not len(pairs):
-        return []
-    last = np.full(int(pairs.max()) + 1, -1)
-    batch_of = np.empty(len(pairs), np.int64)
-    for at, (one, other) in enumerate(pairs):
-        batch_of[at] = max(last[one], last[other]) + 1
-        last[one] = last[other] = batch_of[at]
-    return [pairs[batch_of == batch] for batch in range(int(batch_of.max()) + 1)]
+    """`independent_batches` of an array (n, 2), as such arrays."""
+    return [pairs[batch] for batch in independent_batches(pairs.tolist())]

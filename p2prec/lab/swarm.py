@@ -74,8 +74,7 @@ class LabSwarm:
         ]
         self._rounds = np.zeros(n_peers, np.int64)
         self._mixed = np.zeros(n_peers, np.bool_)
-        parts = range(parameters.n_parts)
-        self._part_bytes = [table_shapes(parameters, len(item_keys), part).payload_bytes for part in parts]
+        self._part_bytes = part_bytes(parameters, len(item_keys))
 
     @property
     def n_peers(self) -> int:
@@ -146,6 +145,11 @@ class LabSwarm:
         self._rounds[peer] += 1
         if learner.due_to_contribute:
             learner.contribute(self._rngs[peer])
+
+
+def part_bytes(parameters: LearningParameters, n_items: int) -> list[int]:
+    """The payload of a message about each part of the tables."""
+    return [table_shapes(parameters, n_items, part).payload_bytes for part in range(parameters.n_parts)]
 
 
 def everyone(n_peers: int) -> list[IndexArray]:

@@ -86,10 +86,6 @@ class WitnessBook(Generic[Held]):
         """The value to take over. Raises KeyError when nothing is known."""
         return (self._held.pop(dead) if dead in self._held else self._deposits[dead])[2]
 
-    def forget(self, dead: PeerId) -> None:
-        """Another witness takes over."""
-        self._held.pop(dead, None)
-
 
 def heir(claims: Iterable[Claim]) -> Claim | None:
     """The claim that all who have seen the same claims agree on; None without any: then the dead peer's value is lost."""

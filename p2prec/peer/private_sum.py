@@ -140,10 +140,6 @@ class PrivateSum:
         for share in shares:
             self._add(share, 1 / len(shares))
 
-    def stand_back(self, dead: PeerId) -> None:
-        """Somebody else inherits."""
-        self._witnessed.forget(dead)
-
     def hand_over(self) -> Share:
         """Everything, for a neighbour, at a graceful stop. The rounding error is lost with this peer; it is far below the noise
         of one contribution. Nothing may be exchanged afterwards.

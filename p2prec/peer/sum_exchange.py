@@ -45,11 +45,6 @@ class SumExchanger:
         """With whom an exchange is open."""
         return self._open.partner if self._open is not None else None
 
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether this peer has answered and does not know what became of it."""
-        return self._open is not None and self._open.received is not None
-
     def offer(self, partner: PeerId, exchange: bytes, now: float) -> SumOffer:
         """Begin. Call only when `is_free`."""
         assert self._open is None

@@ -19,8 +19,8 @@ from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.peer.messages import Refusal
 from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.mismatch import NO_TLS_HERE, TransportMismatch, spoken_by
+from p2prec.transport.socket_connection import SocketConnection
 from p2prec.transport.tcp import configure
-from p2prec.types import PeerId
 from p2prec.wire.limits import MAX_FRAME_BYTES
 
 PREFIX_BYTES = 4
@@ -30,7 +30,7 @@ _MAX_UNSENT_REPLIES_BYTES = 64 << 10
 _DRAIN_READS = 16
 
 
-class TlsConnection:
+class TlsConnection(SocketConnection):
     """Implements `p2prec.transport.base.Connection`. Made by `TlsTransport`; of use once `handshake` has returned."""
 
     def __init__(
@@ -44,33 +44,14 @@ class TlsConnection:
     ) -> None:
         """sock: connected and non-blocking; owned by this object from here on."""
         self._loop = asyncio.get_running_loop()
-        self._socket = sock
+        super().__init__(sock, remote_host=remote_host, outbound=outbound)
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=not outbound)
         self._buffer = bytearray()
-        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
         self._waiters: set[asyncio.Future[None]] = set()
         self._on_close = on_close
-        self._closed = False
-        self._remote_id: PeerId | None = None
-        self._remote_host, self._outbound = remote_host, outbound
         self._bytes_in = self._bytes_out = 0
         configure(sock)
-
-    @property
-    def remote_id(self) -> PeerId:
-        """The peer id of the certificate that the other side has proven to own."""
-        if self._remote_id is None:
-            raise TransportFailure("the handshake is not over")
-        return self._remote_id
-
-    @property
-    def remote_host(self) -> str:
-        return self._remote_host
-
-    @property
-    def outbound(self) -> bool:
-        return self._outbound
 
     @property
     def bytes_in(self) -> int:
@@ -229,10 +210,6 @@ class TlsConnection:
             self._waiters.discard(waiter)
             if not self._closed:
                 remove(self._socket)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TransportFailure("the connection is closed")
 
     def _say_goodbye(self) -> None:
         with contextlib.suppress(ssl.SSLError):

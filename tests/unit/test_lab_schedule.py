@@ -119,7 +119,9 @@ def test_batches_are_disjoint_and_keep_every_peers_order() -> None:
     pairs = np.array([[0, 1], [2, 3], [1, 2], [4, 0], [3, 4], [0, 1]])
     meetings = [Meeting(int(one), int(other), 0, begins=True) for one, other in pairs]
     of_pairs = [batch.tolist() for batch in disjoint_batches(pairs)]
-    of_meetings = [[list(meetings[at].pair) for at in batch] for batch in independent_batches(meetings)]
+    of_meetings = [
+        [list(meetings[at].pair) for at in batch] for batch in independent_batches(one.pair for one in meetings)
+    ]
     assert of_pairs == of_meetings == [[[0, 1], [2, 3]], [[1, 2], [4, 0]], [[3, 4], [0, 1]]]
     order = [pair for batch in of_pairs for pair in batch]
     for peer in range(5):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guarded import HOST, LONG_S, GuardedListener
 
 pytest.importorskip("libp2p", reason="needs p2prec[libp2p]: make test-libp2p")
 
@@ -51,8 +52,6 @@ from p2prec.transport.libp2p.transport import Libp2pTransport
 from p2prec.transport.tcp import InboundLimits, InboundRefusal, TcpTransport
 from p2prec.transport.tls import TlsTransport
 
-HOST = "127.0.0.1"
-LONG_S = 10.0
 SECRET, OTHER_SECRET = bytes(range(32)), bytes(32)
 
 
@@ -71,8 +70,8 @@ def short_partings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "PART_DEADLINE_S", 0.2)
 
 
-class Guarded:
-    """A listening transport that notes what it accepted, what it refused, and who spoke another transport."""
+class Guarded(GuardedListener):
+    """Over libp2p, unless another kind is asked for."""
 
     def __init__(
         self,
@@ -80,44 +79,7 @@ class Guarded:
         limits: InboundLimits | None = None,
         kind: type[TcpTransport[Any]] | None = None,
     ) -> None:
-        self.refusals: asyncio.Queue[tuple[str, InboundRefusal, str]] = asyncio.Queue()
-        self.mismatches: list[tuple[str, int, TransportKind]] = []
-        self.accepted: asyncio.Queue[Connection] = asyncio.Queue()
-        self.identity = Identity.generate()
-        make: Callable[..., TcpTransport[Any]] = kind or Libp2pTransport
-        self.transport = make(
-            self.identity,
-            manifest(secret),
-            secret,
-            limits=limits,
-            on_refused=lambda *args: self.refusals.put_nowait(args),
-            on_mismatch=lambda *args: self.mismatches.append(args),
-        )
-
-    async def __aenter__(self) -> Guarded:
-        await self.transport.listen(HOST, 0, self._accept)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.transport.close()
-
-    async def _accept(self, connection: Connection) -> None:
-        await self.accepted.put(connection)
-        await asyncio.Event().wait()
-
-    async def refusal(self) -> tuple[str, InboundRefusal, str]:
-        async with asyncio.timeout(LONG_S):
-            return await self.refusals.get()
-
-    async def connection(self) -> Connection:
-        async with asyncio.timeout(LONG_S):
-            return await self.accepted.get()
-
-    async def dial(self, transport: TcpTransport[Any]) -> Any:
-        return await transport.dial(HOST, self.transport.listen_port, deadline_s=LONG_S)
-
-    async def open_socket(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(HOST, self.transport.listen_port)
+        super().__init__(kind or Libp2pTransport, manifest(secret), secret, limits)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:

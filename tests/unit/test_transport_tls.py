@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from guarded import HOST, LONG_S, GuardedListener
 
 from p2prec.errors import RemoteMisbehaviour, TransportFailure, UsageError
 from p2prec.identity import Identity
@@ -28,8 +29,6 @@ from p2prec.transport.tcp import InboundLimits, InboundRefusal
 from p2prec.transport.tls import TlsTransport
 from p2prec.transport.tls_connection import TlsConnection
 
-HOST = "127.0.0.1"
-LONG_S = 10.0
 SECRET = bytes(range(32))
 
 
@@ -42,46 +41,11 @@ def manifest(secret: bytes | None = None, seed: int = 0) -> Manifest:
     return Manifest(name="test", catalogue=catalogue, seed=f"{seed:064x}", membership_key=key)
 
 
-class Guarded:
-    """A listening transport that notes what it accepted and what it refused."""
+class Guarded(GuardedListener):
+    """Over TLS."""
 
     def __init__(self, secret: bytes | None = None, limits: InboundLimits | None = None, host: str = HOST) -> None:
-        self.refusals: asyncio.Queue[tuple[str, InboundRefusal, str]] = asyncio.Queue()
-        self.accepted: asyncio.Queue[Connection] = asyncio.Queue()
-        self.identity = Identity.generate()
-        self.host = host
-        self.transport = TlsTransport(
-            self.identity,
-            manifest(secret),
-            secret,
-            limits=limits,
-            on_refused=lambda *args: self.refusals.put_nowait(args),
-        )
-
-    async def __aenter__(self) -> Guarded:
-        await self.transport.listen(self.host, 0, self._accept)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.transport.close()
-
-    async def _accept(self, connection: Connection) -> None:
-        await self.accepted.put(connection)
-        await asyncio.Event().wait()
-
-    async def refusal(self) -> tuple[str, InboundRefusal, str]:
-        async with asyncio.timeout(LONG_S):
-            return await self.refusals.get()
-
-    async def connection(self) -> Connection:
-        async with asyncio.timeout(LONG_S):
-            return await self.accepted.get()
-
-    async def dial(self, transport: TlsTransport) -> TlsConnection:
-        return await transport.dial(HOST, self.transport.listen_port, deadline_s=LONG_S)
-
-    async def open_socket(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(HOST, self.transport.listen_port)
+        super().__init__(TlsTransport, manifest(secret), secret, limits, host)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -10,10 +10,10 @@ from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.transport.base import MAX_FRAME_BYTES
 from p2prec.transport.libp2p.session import Credentials, Session
 from p2prec.transport.libp2p.thread import TrioThread
-from p2prec.types import PeerId
+from p2prec.transport.socket_connection import SocketConnection
 
 
-class Libp2pConnection:
+class Libp2pConnection(SocketConnection):
     """Implements `p2prec.transport.base.Connection`. Made by `Libp2pTransport`; of use once `handshake` has returned."""
 
     def __init__(
@@ -27,31 +27,13 @@ class Libp2pConnection:
         on_close: Callable[[Libp2pConnection], None],
     ) -> None:
         """sock: connected and non-blocking; owned by this object from here on."""
-        self._thread, self._socket = thread, sock
+        super().__init__(sock, remote_host=remote_host, outbound=outbound)
+        self._thread = thread
         self._session = Session(sock, credentials, outbound=outbound)
         self._life: asyncio.Future[None] | None = None
         self._next_frame: asyncio.Future[bytes] | None = None
         """The frame that is being received; it outlives a `receive` that was given up."""
-        self._sending, self._receiving = asyncio.Lock(), asyncio.Lock()
         self._on_close = on_close
-        self._closed = False
-        self._remote_id: PeerId | None = None
-        self._remote_host, self._outbound = remote_host, outbound
-
-    @property
-    def remote_id(self) -> PeerId:
-        """The peer id whose key the other side has proven to own."""
-        if self._remote_id is None:
-            raise TransportFailure("the handshake is not over")
-        return self._remote_id
-
-    @property
-    def remote_host(self) -> str:
-        return self._remote_host
-
-    @property
-    def outbound(self) -> bool:
-        return self._outbound
 
     @property
     def bytes_in(self) -> int:
@@ -116,7 +98,3 @@ class Libp2pConnection:
         if self._life is None or not self._thread.tell(self._session.close):
             self._socket.close()
         self._on_close(self)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TransportFailure("the connection is closed")
