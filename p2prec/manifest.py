@@ -124,6 +124,65 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
     return LearningParameters(), PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
 
 
+class Promise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """User-level (epsilon, delta)-differential privacy, kept by two private sums (docs/decisions/0008-two-private-sums.md,
+    protocols/privacy-v1.md).
+
+    In a swarm with a promise nothing else leaves a device that depends on its person: no contribution of the ordinary kind.
+    Sum 1 is the popularity vote, sum 2 the pair statistic. All `_s` are seconds. Bounds are those of `p2prec.privacy.plan`, which
+    checks them again; what lies outside is refused, never approximated.
+    """
+
+    epsilon: Annotated[float, Meta(gt=0, le=20)]
+    delta: Annotated[float, Meta(gt=0, lt=0.1)] = 1e-5
+    """Below 1 / n_people."""
+    n_people: Annotated[int, Meta(ge=50, le=100_000)]
+    """The fewest honest people over which a sum is made. With fewer participants than this and the three who may collude,
+    everybody sits out."""
+    start: Annotated[int, Meta(ge=0, le=1 << 40)]
+    """When the first sum begins: seconds since 1970, UTC."""
+    second_after_s: Annotated[float, Meta(gt=0, le=1e8)]
+    """From the start of sum 1 to that of sum 2: time enough to mix the first again, should it be void."""
+    enrol_s: Annotated[float, Meta(gt=0, le=1e7)]
+    """After a sum's start: who takes part is settled, mask partners confirm."""
+    contribute_s: Annotated[float, Meta(gt=0, le=1e7)]
+    """After a sum's start: contributions enter, mixing begins."""
+    recover_s: Annotated[float, Meta(gt=0, le=1e7)]
+    """After a sum's start: masks of those who never appeared are taken out."""
+    end_s: Annotated[float, Meta(gt=0, le=1e7)]
+    """After a sum's start: its result counts, or is void and mixed again for `again_s`."""
+    exchange_s: Annotated[float, Meta(ge=0.05, le=86400)] = 10.0
+    """Between exchanges that a peer begins."""
+    notice_s: Annotated[float, Meta(gt=0, le=86400)] = 10.0
+    """Until claims and notices have reached everybody."""
+    answer_s: Annotated[float, Meta(gt=0, le=86400)] = 10.0
+    """Wait for an answer."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError (in a manifest that is read: ManifestError)."""
+        if not self.delta * self.n_people < 1:
+            raise ValueError(f"a promise's delta must be below 1/{self.n_people}, one over its people")
+        if not self.enrol_s < self.contribute_s < self.recover_s < self.recover_s + 2 * self.notice_s < self.end_s:
+            raise ValueError(
+                "the phases of a private sum follow one another: enrol, contribute, recover (and two notices), end"
+            )
+        if self.second_after_s < self.end_s + self.again_s:
+            raise ValueError("the second sum of a promise begins before the first could be mixed again")
+
+    @property
+    def again_s(self) -> float:
+        """How long a void sum is mixed again, after its end."""
+        return self.end_s - self.contribute_s
+
+    def start_of(self, number: int) -> float:
+        """When a sum begins, 1 or 2: seconds since 1970, UTC."""
+        return self.start + (number - 1) * self.second_after_s
+
+    def end_of(self, number: int) -> float:
+        """When a sum's result is final at the latest, mixed again or not: seconds since 1970, UTC."""
+        return self.start_of(number) + self.end_s + self.again_s
+
+
 class CatalogueReference(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The items of the swarm: compressed into the manifest, so that one file is all it takes to join."""
 
@@ -147,6 +206,14 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Ed25519 public key that certifies the members of a private swarm. None: anyone with the manifest may join."""
     learning: LearningParameters = LearningParameters()
     privacy: PrivacyParameters = PrivacyParameters()
+    promise: Promise | None = None
+    """None: the swarm trains step by step, and `privacy` says what is done to contributions. Otherwise `learning` (but for its
+    objective and round interval) and `privacy` have no effect."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError (in a manifest that is read: ManifestError)."""
+        if self.promise is not None and self.learning.objective != "implicit":
+            raise ValueError("a promise is for implicit feedback: there are no private sums of ratings")
 
     @property
     def is_private(self) -> bool:
@@ -154,11 +221,13 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def swarm_id(self) -> SwarmId:
-        """SHA-256 over the msgpack of the manifest without `catalogue.data`: maps with keys sorted, floats as
-        float64.
+        """SHA-256 over the msgpack of the manifest without `catalogue.data`, and without `promise` where there is none: maps with
+        keys sorted, floats as float64.
         """
         fields = msgspec.to_builtins(self)
         del fields["catalogue"]["data"]
+        if self.promise is None:
+            del fields["promise"]
         return SwarmId(hashlib.sha256(msgpack.packb(_sorted(fields), use_bin_type=True)).digest())
 
     def catalogue_csv(self) -> bytes:

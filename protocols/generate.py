@@ -153,6 +153,7 @@ def _canonical_form() -> bytes:
 
     fields = msgspec.to_builtins(MANIFEST)
     del fields["catalogue"]["data"]
+    del fields["promise"]  # there is none
     packed: bytes = msgpack.packb(in_order(fields))
     return packed
 

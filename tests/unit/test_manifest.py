@@ -11,7 +11,17 @@ import pytest
 
 from p2prec import manifest as manifests
 from p2prec.errors import ManifestError
-from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, dump, load, parse, reference_catalogue
+from p2prec.manifest import (
+    LearningParameters,
+    Manifest,
+    PrivacyParameters,
+    Promise,
+    dump,
+    load,
+    parse,
+    reference_catalogue,
+)
+from p2prec.privacy.plan import MIN_PEOPLE, PrivacyPlan
 
 CSV = b"item,title\n1,Toy Story (1995)\n"
 MANIFEST = Manifest(name="films", catalogue=reference_catalogue(CSV, 1), seed="ab" * 32)
@@ -22,9 +32,20 @@ FULL = msgspec.structs.replace(
     learning=LearningParameters(objective="explicit", n_factors=8, reg=15.0),
     privacy=PrivacyParameters(noise_multiplier=8.0, epsilon_budget=8.0),
 )
+PROMISE = Promise(
+    epsilon=8.0,
+    n_people=200,
+    start=1_900_000_000,
+    second_after_s=2000.0,
+    enrol_s=60.0,
+    contribute_s=120.0,
+    recover_s=300.0,
+    end_s=600.0,
+)
+PROMISING = msgspec.structs.replace(MANIFEST, promise=PROMISE)
 
 
-@pytest.mark.parametrize("manifest", [MANIFEST, FULL])
+@pytest.mark.parametrize("manifest", [MANIFEST, FULL, PROMISING])
 def test_a_manifest_reads_back_with_the_same_id(manifest: Manifest) -> None:
     again = parse(dump(manifest))
     assert msgspec.structs.replace(again, catalogue=manifest.catalogue) == manifest
@@ -35,6 +56,7 @@ def test_a_manifest_reads_back_with_the_same_id(manifest: Manifest) -> None:
 def test_the_swarm_id_is_as_the_protocol_says() -> None:
     fields = msgspec.to_builtins(MANIFEST)
     del fields["catalogue"]["data"]
+    del fields["promise"]  # there is none
 
     def in_order(value: object) -> object:
         return {key: in_order(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
@@ -56,10 +78,12 @@ def test_every_parameter_is_part_of_the_id_and_the_packing_is_not() -> None:
         {"membership_key": "cd" * 32},
         {"learning": LearningParameters(n_factors=8)},
         {"privacy": PrivacyParameters(clip_norm=2.0)},
+        {"promise": PROMISE},
+        {"promise": msgspec.structs.replace(PROMISE, epsilon=2.0)},
         {"catalogue": reference_catalogue(b"item,title\n2,Heat\n", 1)},
     ):
         ids.add(msgspec.structs.replace(MANIFEST, **change).swarm_id)
-    assert len(ids) == 7
+    assert len(ids) == 9
     repacked = base64.b64encode(zlib.compress(CSV, 1)).decode()
     other_packing = msgspec.structs.replace(MANIFEST.catalogue, data=repacked)
     assert msgspec.structs.replace(MANIFEST, catalogue=other_packing).swarm_id == MANIFEST.swarm_id
@@ -117,3 +141,48 @@ def test_files_that_cannot_be_manifests_say_so(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(manifests, "MAX_MANIFEST_BYTES", 10)
     with pytest.raises(ManifestError, match="larger than"):
         load(path)
+
+
+def test_a_manifest_without_a_promise_is_what_it_was_before_there_were_any() -> None:
+    assert "promise" not in dump(MANIFEST)
+    assert "[promise]" in dump(PROMISING)
+
+
+@pytest.mark.parametrize(
+    ("change", "at_fault"),
+    [
+        ({"epsilon": 0.0}, "epsilon"),
+        ({"epsilon": 20.1}, "epsilon"),
+        ({"epsilon": float("nan")}, "epsilon"),
+        ({"n_people": 49}, "n_people"),
+        ({"delta": 0.006}, "delta must be below 1/200"),
+        ({"delta": 0.0}, "delta"),
+        ({"enrol_s": 120.0}, "phases"),
+        ({"recover_s": 120.0}, "phases"),
+        ({"recover_s": 590.0}, "phases"),
+        ({"end_s": float("inf")}, "end_s"),
+        ({"second_after_s": 1079.0}, "mixed again"),
+    ],
+)
+def test_a_promise_that_is_none_is_refused(change: dict[str, float], at_fault: str) -> None:
+    fields = msgspec.to_builtins(PROMISING)
+    fields["promise"] |= change
+    with pytest.raises(ManifestError, match=at_fault):
+        manifests.from_fields({key: value for key, value in fields.items() if value is not None})
+
+
+def test_nothing_is_promised_for_ratings() -> None:
+    with pytest.raises(ManifestError, match="implicit feedback"):
+        parse(dump(PROMISING).replace('objective = "implicit"', 'objective = "explicit"'))
+
+
+def test_the_smallest_promises_are_allowed_and_can_be_planned() -> None:
+    for change in ({"n_people": MIN_PEOPLE}, {"epsilon": 20.0}, {"second_after_s": 1080.0}, {"delta": 0.004}):
+        promise = msgspec.structs.replace(PROMISE, **change)
+        assert parse(dump(msgspec.structs.replace(MANIFEST, promise=promise))).promise == promise
+        PrivacyPlan.of(promise.epsilon, promise.delta, promise.n_people)
+
+
+def test_the_second_sum_begins_when_the_first_is_final() -> None:
+    assert PROMISE.start_of(1) == 1_900_000_000
+    assert PROMISE.end_of(1) == 1_900_000_000 + 600 + 480 <= PROMISE.start_of(2) == 1_900_002_000
