@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from p2prec.errors import RemoteMisbehaviour
-from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters
+from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters, Promise
 from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.tls_connection import PREFIX_BYTES
 from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
@@ -92,7 +92,7 @@ def test_there_is_one_version() -> None:
 
 def test_the_text_names_every_field_and_reason_and_message() -> None:
     text = (PROTOCOLS / "wire-v2.md").read_text(encoding="utf-8")
-    for struct_ in (Manifest, LearningParameters, PrivacyParameters, CatalogueReference):
+    for struct_ in (Manifest, LearningParameters, PrivacyParameters, Promise, CatalogueReference):
         for field in struct_.__struct_fields__:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
     for reason in GENERATOR.Refusal:
