@@ -148,6 +148,14 @@ class Store:
         last = self.last_ledger_entry(swarm_id)
         return last.contribution if last else 0
 
+    def ledger_numbers(self, swarm_id: SwarmId) -> list[int]:
+        """The numbers of all contributions to a swarm, ascending."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT contribution FROM ledger WHERE swarm_id = ? ORDER BY contribution", (bytes(swarm_id),)
+            ).fetchall()
+        return [int(number) for (number,) in rows]
+
     def last_ledger_entry(self, swarm_id: SwarmId) -> LedgerEntry | None:
         """What has been spent on a swarm so far."""
         with self._database.read() as connection:
