@@ -177,3 +177,38 @@ def pair_scores(model: PairModel, items: IndexArray) -> FloatArray:
     scores: FloatArray = model.popularity * np.float32(max(activity, _LEAST_ACTIVITY))
     scores[model.selected] += ((own @ model.directions) * model.gains) @ model.directions.T
     return scores
+
+
+def popularity_model(popularity: FloatArray, noise_std: float) -> PairModel:
+    """What a device knows between both sums: a ranking by popularity, for everybody.
+
+    noise_std: standard deviation of the noise in `popularity`, >= 0.
+    """
+    selected = select(popularity, 1)
+    expected = expected_popularity(popularity, selected, noise_std)
+    return PairModel(popularity, selected, expected, np.zeros((1, 0), np.float32), np.zeros(0, np.float32))
+
+
+def pair_reasons(model: PairModel, items: IndexArray, target: int) -> FloatArray:
+    """(k,) how much each of a person's items adds to the taste part of the score of item `target`; 0 for those that the pairs do
+    not speak about. All 0 where that part is not positive: such an item is ranked by its popularity.
+
+    Leaves out what `pair_scores` takes off for being active, which is the same for every item.
+    """
+    place = np.full(len(model.popularity), -1, np.int64)
+    place[model.selected] = np.arange(len(model.selected))
+    reasons = np.zeros(len(items), np.float32)
+    if place[target] < 0:
+        return reasons
+    influence = model.directions @ (model.gains * model.directions[place[target]])
+    own, _ = centred(items, model.selected, model.expected, len(model.popularity))
+    own[place[target]] = 0  # that the person has not had the item speaks neither for nor against it
+    if float(own @ influence) > 0:
+        known = place[items] >= 0
+        reasons[known] = influence[place[items[known]]]
+    return reasons
+
+
+def pair_factors(model: PairModel) -> FloatArray:
+    """(n_selected, n_directions) factors whose cosines say which of the selected items go together."""
+    return model.directions * np.sqrt(model.gains)

@@ -13,9 +13,12 @@ from p2prec.model.pairs import (
     n_pairs,
     n_selected,
     pack,
+    pair_factors,
     pair_noise,
+    pair_reasons,
     pair_scores,
     pair_statistic,
+    popularity_model,
     popularity_noise,
     popularity_of,
     popularity_statistic,
@@ -121,3 +124,43 @@ def test_expected_popularity_is_never_nothing() -> None:
     popularity = np.array([0.5, -0.2, 0.0], np.float32)
     assert expected_popularity(popularity, np.arange(3), 0.1).tolist() == pytest.approx([0.5, 0.1, 0.1])
     assert (expected_popularity(popularity, np.arange(3), 0.0) > 0).all()
+
+
+def test_before_the_second_sum_everybody_gets_the_popular_items() -> None:
+    popularity = np.array([0.1, 0.5, -0.02, 0.3], np.float32)
+    model = popularity_model(popularity, 0.01)
+    for items in ([], [0], [1, 3]):
+        scores = pair_scores(model, np.array(items, np.int64))
+        assert np.argsort(-scores).tolist() == [1, 3, 0, 2]
+        assert not pair_reasons(model, np.array(items, np.int64), 1).any()
+    assert np.isfinite(pair_scores(popularity_model(np.full(4, -1, np.float32), 0.0), np.array([0]))).all()
+
+
+def test_an_item_is_recommended_because_of_items_of_its_own_kind() -> None:
+    model = fit(*sums(people(np.random.default_rng(0), 4000)), 0.004)
+    own = np.array([0, 1, 2, 3, 30])
+    reasons = pair_reasons(model, own, 4)
+    assert reasons[:4].min() > 0 > reasons[4]
+    assert not pair_reasons(model, own, 34).any()  # of the other kind: ranked by popularity
+    rare = int(np.setdiff1d(np.arange(N_ITEMS), model.selected)[0])
+    assert not pair_reasons(model, own, rare).any()
+    assert not pair_reasons(model, np.array([rare]), 4).any()
+
+
+def test_reasons_and_what_activity_takes_off_make_the_whole_taste_part() -> None:
+    model = fit(*sums(people(np.random.default_rng(1))), 0.0)
+    items = np.array([0, 1, 5, 30])
+    taste = pair_scores(model, items)[4] - model.popularity[4] * len(items) / model.expected.sum()
+    place = {int(item): at for at, item in enumerate(model.selected)}
+    row = model.directions @ (model.gains * model.directions[place[4]])
+    activity = np.isin(model.selected, items).sum() / model.expected.sum()
+    taken_off = float(np.minimum(activity * model.expected, 0.9) @ row)
+    assert pair_reasons(model, items, 4).sum() - taken_off == pytest.approx(taste, abs=1e-4)
+
+
+def test_items_of_a_kind_are_alike() -> None:
+    model = fit(*sums(people(np.random.default_rng(2), 4000)), 0.004)
+    factors = pair_factors(model)
+    kind = model.selected < 30
+    cosines = factors @ factors.T / np.outer(*[np.linalg.norm(factors, axis=1)] * 2)
+    assert cosines[np.ix_(kind, kind)].mean() > 0.3 > cosines[np.ix_(kind, ~kind)].mean()
