@@ -62,15 +62,27 @@ def factors_first(table: FloatArray) -> FloatArray:
 AVERAGED_ROUNDS = 10
 """Each copy jitters about the swarm's mean, with what it has not mixed yet; over so many rounds that averages out, and the model
 has not moved on by much."""
+AVERAGED_ROUNDS_AT_MOST = 40
+AVERAGED_SHARE = 0.2
+"""Of its rounds, as an older model moves more slowly."""
+
+
+def averaged_rounds(age: DoubleArray) -> DoubleArray:
+    """(...) over how many rounds a model of that age is averaged: a fifth of them, within AVERAGED_ROUNDS and
+    AVERAGED_ROUNDS_AT_MOST, and not more than there were.
+    """
+    wanted = np.minimum(np.maximum(AVERAGED_SHARE * age, AVERAGED_ROUNDS), AVERAGED_ROUNDS_AT_MOST)
+    rounds: DoubleArray = np.minimum(age + 1.0, wanted)
+    return rounds
 
 
 def average_in(state: ModelState) -> None:
-    """Take the present item factors into the average, in place: a plain mean at first, then of about AVERAGED_ROUNDS.
+    """Take the present item factors into the average, in place: a plain mean at first, then of about `averaged_rounds`.
 
     Averaging the iterates is what lets a step be large where there is no last round (Polyak & Juditsky 1992). It stays on
     the device and is never mixed.
     """
-    weight = 1.0 / np.minimum(state.age + 1.0, AVERAGED_ROUNDS)
+    weight = 1.0 / averaged_rounds(state.age)
     state.average += weight.astype(np.float32)[..., None, None] * (state.item_factors - state.average)
 
 

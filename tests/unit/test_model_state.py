@@ -81,6 +81,20 @@ def test_mixing_is_never_below_one_person_s_share_nor_above_one() -> None:
     np.testing.assert_allclose(mixing(state, np.array([50.0, 4.0])), [1.0, 0.25])
 
 
+@pytest.mark.parametrize(("age", "rounds"), [(0, 1), (3, 4), (30, 10), (50, 10), (100, 20), (200, 40), (5000, 40)])
+def test_older_models_are_averaged_over_more_rounds(age: float, rounds: float) -> None:
+    assert averaged_rounds(np.array(age, np.float64)) == rounds
+
+
+def test_the_first_average_is_a_plain_mean() -> None:
+    state = initial_state(IMPLICIT, SEED, ["a", "b"])
+    for age in range(4):
+        state.item_factors[:] = age
+        state.age[...] = age
+        average_in(state)
+    np.testing.assert_allclose(state.average, 1.5, rtol=1e-6)
+
+
 def test_a_copy_is_left_alone() -> None:
     state = initial_state(IMPLICIT, SEED, ["a", "b"])
     snapshot = state.copy()
