@@ -11,7 +11,14 @@ import pytest
 
 from p2prec.manifest import LearningParameters
 from p2prec.model.contribution import Contribution, absorb, draw_probe
-from p2prec.model.state import PROBE_WIDTH, initial_item_factors, initial_state, mixing
+from p2prec.model.state import (
+    PROBE_WIDTH,
+    average_in,
+    averaged_rounds,
+    initial_item_factors,
+    initial_state,
+    mixing,
+)
 
 IMPLICIT = LearningParameters(n_factors=4, init_scale=0.1)
 EXPLICIT = msgspec.structs.replace(IMPLICIT, objective="explicit")
