@@ -228,16 +228,24 @@ def curator(
     histories: Sequence[IndexArray], n_items: int, epsilon: float, delta: float, rng: np.random.Generator
 ) -> PairModel:
     """What a trusted curator would learn under the same promise: the same two sums, over everybody, with one noise."""
+    return learn_centrally(
+        histories, n_items, PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * len(histories))), 1.0, rng
+    )
+
+
+def learn_centrally(
+    histories: Sequence[IndexArray], n_items: int, plan: PrivacyPlan, noise: float, rng: np.random.Generator
+) -> PairModel:
+    """The model of both sums, computed in one place. noise: over that of a trusted curator who keeps the plan's promise."""
     n = len(histories)
-    plan = PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * n))
     vote = np.mean([popularity_statistic(items, n_items) for items in histories], axis=0)
-    std = 1 / (plan.popularity.mu * n)
+    std = noise / (plan.popularity.mu * n)
     popularity = popularity_of((vote + rng.normal(0, std, n_items)).astype(np.float32))
     selected = select(popularity, n_selected(n_items, n, plan.pairs.mu))
     expected = expected_popularity(popularity, selected, std * _SQRT_POPULARITY)
     units = unit_histories(histories, selected, [expected], n_items)
     rows, columns = np.triu_indices(len(selected))
     packed = (units.T @ units)[rows, columns] / n * np.where(rows == columns, 1.0, math.sqrt(2))
-    std = 1 / (plan.pairs.mu * n)
+    std = noise / (plan.pairs.mu * n)
     noisy = (packed + rng.normal(0, std, len(packed))).astype(np.float32)
     return fit(popularity, selected, expected, noisy, std)
