@@ -24,9 +24,10 @@ from p2prec.lab.experiment import (
     versions,
 )
 from p2prec.lab.gossip_sum import Crashes
-from p2prec.lab.private_swarm import PrivateSwarm, SumResult, curator, mixing_rounds
+from p2prec.lab.private_swarm import PrivateSwarm, SumResult, curator
 from p2prec.model.pairs import pair_scores
 from p2prec.privacy.plan import COLLUDING
+from p2prec.privacy.promise import mixing_rounds
 
 
 def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress) -> dict[str, Any]:

@@ -191,13 +191,6 @@ class Masks:
         return block
 
 
-def mixing_rounds(n: int) -> int:
-    """Rounds until the masks are mixed away among n peers whose graph mixes well: each round divides a copy's distance from
-    the mean by about sqrt(e), from 13 times the noise of the sum to a fraction of its n-th.
-    """
-    return round(16 + 2 * math.log(30 * n))
-
-
 def mask_graph(n: int, rng: np.random.Generator) -> tuple[IndexArray, BoolArray]:
     """(n_pairs, 2) who masks whom, and who takes part: those with fewer than MIN_PARTNERS sit out."""
     upper = np.triu(rng.random((n, n), np.float32) < MEAN_PARTNERS / n, 1)

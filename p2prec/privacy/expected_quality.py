@@ -1,4 +1,4 @@
-"""What a promise lets a swarm expect, before anybody joins: measured by `python -m p2prec.lab.private_quality`, shipped as a table."""
+"""What a promise lets a swarm expect, before anybody joins: a table that `python -m p2prec.lab.private_quality` makes."""
 
 from __future__ import annotations
 

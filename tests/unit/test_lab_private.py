@@ -7,9 +7,10 @@ import pytest
 
 from p2prec.lab.gossip_sum import Crashes, decide, decide_again, play, weights
 from p2prec.lab.noise_left import noise_left
-from p2prec.lab.private_swarm import PrivateSwarm, curator, mask_graph, mixing_rounds
+from p2prec.lab.private_swarm import PrivateSwarm, curator, mask_graph
 from p2prec.model.pairs import pair_scores
 from p2prec.privacy.plan import MIN_PARTNERS
+from p2prec.privacy.promise import mixing_rounds
 from p2prec.types import IndexArray
 
 N = 150
