@@ -143,10 +143,10 @@ def run_command(
     backend: Annotated[
         str,
         typer.Option(
-            metavar="numpy|torch[:DEVICE]",
-            help="What computes the kernels: numpy on all cores, or torch (needs p2prec[torch]), as torch:cuda.",
+            metavar="auto|numpy|numba|torch[:DEVICE]",
+            help="What computes the kernels: numba (p2prec[fast]) or, to the same bits, numpy; or torch, as torch:cuda.",
         ),
-    ] = "numpy",
+    ] = "auto",
     measure_every: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Rounds between measurements.", show_default="ten in all")
     ] = None,

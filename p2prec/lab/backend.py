@@ -11,8 +11,9 @@ from p2prec.errors import UsageError
 from p2prec.lab.torch_array import TorchArray
 from p2prec.types import IndexArray
 
-PATTERN = r"^(numpy|torch(:[a-z]+(:[0-9]+)?)?)$"
-"""`numpy`, `torch` (on the processor) or `torch:DEVICE` as torch names its devices."""
+PATTERN = r"^(auto|numpy|numba|torch(:[a-z]+(:[0-9]+)?)?)$"
+"""`auto`: `numba` where it is installed, else `numpy`, to the same result. `torch` (on the processor) or `torch:DEVICE` as torch
+names its devices."""
 _ON_A_PROCESSOR = 16
 """So many tables stay in a processor's cache."""
 _ON_A_DEVICE = 1024

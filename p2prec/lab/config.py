@@ -38,8 +38,8 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Share of the peers that is there at any time."""
     engine: Literal["kernels", "peers"] = "kernels"
     """Learners with nothing between them, or the daemon's own peers on a simulated network: the same result, to the bit."""
-    backend: Annotated[str, Meta(pattern=BACKEND_PATTERN)] = "numpy"
-    """Where the kernels compute: `numpy`, `torch` or `torch:DEVICE` (`p2prec.lab.backend`)."""
+    backend: Annotated[str, Meta(pattern=BACKEND_PATTERN)] = "auto"
+    """What computes the kernels: `auto`, `numpy`, `numba`, `torch` or `torch:DEVICE` (`p2prec.lab.backend`)."""
     measure_every: Annotated[int, Meta(ge=1)] | None = None
     """Rounds between measurements on the way. None: ten in all."""
     epsilon: Annotated[float, Meta(gt=0, le=20)] | None = None
@@ -82,7 +82,7 @@ def config_from(fields: dict[str, Any]) -> LabConfig:
         raise UsageError("--epsilon is for --objective implicit and --engine kernels")
     if config.epsilon is not None and (config.drop, config.online) != (0.0, 1.0):
         raise UsageError("--epsilon has faults of its own: use --crash instead of --drop and --online")
-    if config.backend != "numpy" and (config.engine == "peers" or config.epsilon is not None):
+    if config.backend not in ("auto", "numpy") and (config.engine == "peers" or config.epsilon is not None):
         raise UsageError(
             "--backend is for the swarms of --engine kernels without --epsilon; the others compute with numpy"
         )

@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
+from p2prec.errors import UsageError
 from p2prec.lab import topology
 from p2prec.lab.backend import backend
 from p2prec.lab.baselines.base import Training
@@ -25,6 +27,7 @@ from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray, ItemKey
 
 if TYPE_CHECKING:
+    from p2prec.lab.compiled.swarm import CompiledSwarm
     from p2prec.lab.simulation import SimulatedSwarm
 
 
@@ -88,8 +91,10 @@ def _swarm(
 ) -> LabSwarm | ParallelSwarm | SimulatedSwarm | BatchedSwarm:
     if config.engine == "peers":
         return peers(config, train, views, rng)
-    if config.backend != "numpy":
+    if config.backend.startswith("torch"):
         return batched(config, train, views, rng)
+    if config.backend == "numba" or (config.backend == "auto" and find_spec("numba")):
+        return compiled(config, train, views, rng)
     swarm, n_cores = kernels(config, train, views, rng), os.cpu_count() or 1
     return ParallelSwarm(swarm, n_cores) if ParallelSwarm.fits(swarm.n_peers, n_cores) else swarm
 
@@ -97,6 +102,16 @@ def _swarm(
 def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> LabSwarm:
     """The learners alone. views: whom each peer can exchange with."""
     return LabSwarm(*_learning(config, train), rng, views=views, conditions=_conditions(config))
+
+
+def compiled(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> CompiledSwarm:
+    """`kernels` in machine code, on all cores. Raises UsageError without numba."""
+    try:
+        from p2prec.lab.compiled.swarm import CompiledSwarm, compile_kernels
+    except ImportError as error:
+        raise UsageError("--backend numba needs numba", remedy="pip install 'p2prec[fast]'") from error
+    compile_kernels(config.objective)
+    return CompiledSwarm(*_learning(config, train), rng, views=views, conditions=_conditions(config))
 
 
 def batched(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> BatchedSwarm:

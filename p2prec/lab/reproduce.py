@@ -35,6 +35,8 @@ def state(results: Results, one: Experiment, seed: int) -> State:
         "privacy": msgspec.to_builtins(config.privacy_parameters()),
     }
     ran = report["config"]
+    if config.backend == "auto" and ran.get("backend") in ("numpy", "numba"):
+        del now["backend"]  # the same numbers to the bit
     return "done" if all(key in ran and ran[key] == value for key, value in now.items()) else "outdated"
 
 

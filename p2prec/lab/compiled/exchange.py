@@ -1,0 +1,255 @@
+"""Both sides of an exchange in one go over their tables: `p2prec.model.quantize` `transmit`, `between` and `move`, to the bit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from p2prec.lab.compiled.machine import compiled, next_uint32
+from p2prec.lab.schedule import Fate
+from p2prec.model.quantize import (
+    _BITS,
+    _BITS_OF_CODE_0,
+    _DITHER,
+    _DITHER_PERIOD,
+    AGE_CAP,
+    BLOCK,
+    FINE_LEVELS,
+    MAX_CODE,
+    MAX_MAGNITUDE,
+)
+from p2prec.model.state import PROBE_WIDTH
+
+_ONCE = _DITHER[:_DITHER_PERIOD].copy()
+_MAX_BITS = int(np.float32(MAX_MAGNITUDE).view(np.int32))
+_APPLIED, _OFFER_LOST = int(Fate.APPLIED), int(Fate.OFFER_LOST)
+
+
+@compiled()
+def exchange(
+    item_factors: Any,
+    gradient: Any,
+    evidence: Any,
+    gram: Any,
+    probe: Any,
+    age: Any,
+    meetings: Any,
+    bounds: Any,
+    generators: Any,
+    coarse: int,
+) -> None:
+    """Play meetings between distinct peers.
+
+    Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; bounds: (n_parts, 2) the item rows of each part;
+    generators: (n_peers, 2) of `machine.generators`; coarse: the levels of an item table.
+    """
+    n_items, n_columns = evidence.shape[1], gram.shape[1]
+    dither = _ONCE
+    largest, values = np.empty(n_items + BLOCK, np.int32), np.empty((2, n_items + BLOCK), np.float32)
+    scales = np.empty((2, 2, n_items + BLOCK), np.float32)
+    small_rows = math.ceil(n_items / BLOCK) + math.ceil(n_columns * n_columns / BLOCK) + PROBE_WIDTH // BLOCK
+    small = np.empty((2, BLOCK, small_rows), np.float32)
+    for at in range(len(meetings)):
+        one, other, part, fate = meetings[at, 0], meetings[at, 1], meetings[at, 2], meetings[at, 3]
+        low, high = bounds[part]
+        if high == low:
+            continue
+        starts = np.zeros((2, 3), np.int64)
+        for side in range(1 if fate == _OFFER_LOST else 2):
+            function, state = generators[meetings[at, side], 0], generators[meetings[at, side], 1]
+            for table in range(3):
+                # What `Generator.integers` makes of 32 bits when the bound is a power of two.
+                starts[side, table] = next_uint32(function, state) // ((1 << 32) // _DITHER_PERIOD)
+        if fate != _APPLIED:
+            continue
+        shares = _share(age[one], age[other]), -_share(age[other], age[one])
+        halves = np.float32(0.5), np.float32(-0.5)
+        both = item_factors[one], item_factors[other]
+        _exchange_table(both, low, high, coarse, starts[:, 0], shares, dither, largest, scales, values)
+        both = gradient[one], gradient[other]
+        _exchange_table(both, low, high, coarse, starts[:, 1], halves, dither, largest, scales, values)
+        _exchange_small(
+            (evidence[one, low:high], evidence[other, low:high]),
+            (gram[one].reshape(-1), gram[other].reshape(-1)),
+            (probe[one], probe[other]),
+            part == 0,
+            starts[:, 2],
+            halves,
+            small,
+            dither,
+            largest,
+            scales,
+            values,
+        )
+
+
+@compiled()
+def _share(age: float, other_age: float) -> Any:
+    mine, others = min(age, float(AGE_CAP)), min(other_age, float(AGE_CAP))
+    return np.float32(others / (mine + others) if mine + others > 0 else 0.5)
+
+
+@compiled()
+def _exchange_table(
+    both: Any,
+    low: int,
+    high: int,
+    levels: int,
+    starts: Any,
+    shares: Any,
+    dither: Any,
+    largest: Any,
+    scales: Any,
+    values: Any,
+) -> None:
+    """Round the columns [low, high) of two tables, factors first, and move each by its share of the difference."""
+    n_rows = high - low
+    one, other = both
+    seen = (
+        _scaled(one, low, high, levels, largest[:n_rows], scales[0, :, :n_rows]),
+        _scaled(other, low, high, levels, largest[:n_rows], scales[1, :, :n_rows]),
+    )
+    for column in range(one.shape[0]):
+        for side in range(2):
+            place = (starts[side] + column * n_rows) % _DITHER_PERIOD
+            done = 0
+            while done < n_rows:
+                run = min(n_rows - done, _DITHER_PERIOD - place)
+                _round(
+                    seen[side][column, low + done : low + done + run],
+                    dither[place : place + run],
+                    scales[side, 0, done : done + run],
+                    scales[side, 1, done : done + run],
+                    values[side, done : done + run],
+                )
+                done, place = done + run, 0
+        _difference(values[0, :n_rows], values[1, :n_rows])
+        _add(one[column, low:high], shares[0], values[1, :n_rows])
+        _add(other[column, low:high], shares[1], values[1, :n_rows])
+
+
+@compiled()
+def _exchange_small(
+    evidence: Any,
+    gram: Any,
+    probe: Any,
+    whole: bool,
+    starts: Any,
+    halves: Any,
+    small: Any,
+    dither: Any,
+    largest: Any,
+    scales: Any,
+    values: Any,
+) -> None:
+    """The vectors in blocks, as a table of their own."""
+    n_evidence = math.ceil(evidence[0].size / BLOCK)
+    n_gram = math.ceil(gram[0].size / BLOCK)
+    n_rows = n_evidence + (n_gram + PROBE_WIDTH // BLOCK if whole else 0)
+    for side in range(2):
+        _block(evidence[side], small[side], 0)
+        if whole:
+            _block(gram[side], small[side], n_evidence)
+            _block(probe[side], small[side], n_evidence + n_gram)
+    for side in range(2):
+        seen = _scaled(small[side], 0, n_rows, FINE_LEVELS, largest[:n_rows], scales[side, :, :n_rows])
+        for column in range(BLOCK):
+            place = (starts[side] + column * n_rows) % _DITHER_PERIOD
+            for row in range(n_rows):
+                noise = dither[(place + row) % _DITHER_PERIOD]
+                level = np.floor(seen[column, row] * scales[side, 1, row] + noise)
+                small[side, column, row] = level * scales[side, 0, row]
+    for column in range(BLOCK):
+        _difference(small[0, column, :n_rows], small[1, column, :n_rows])
+    for side in range(2):
+        _add_blocked(evidence[side], halves[side], small[1], 0)
+        if whole:
+            _add_blocked(gram[side], halves[side], small[1], n_evidence)
+            _add_blocked(probe[side], halves[side], small[1], n_evidence + n_gram)
+
+
+@compiled()
+def _scaled(table: Any, low: int, high: int, levels: int, largest: Any, scales: Any) -> Any:
+    """Choose the scale of each row, and one over it. Returns the table as it is transmitted: itself, or a copy with what
+    may not be transmitted cut.
+    """
+    # As bits magnitudes have the order of their values, and NaN is above them all.
+    if _largest(table, low, high, largest) > _MAX_BITS:
+        table = _cut(table)
+        _largest(table, low, high, largest)
+    factor, scale, inverse = np.float32(1.000001 / levels), scales[0], scales[1]
+    magnitude, bits = largest.view(np.float32), scale.view(np.int32)
+    for row in range(len(largest)):
+        scale[row] = magnitude[row] * factor
+    for row in range(len(largest)):
+        code = ((bits[row] + np.int32((1 << _BITS) - 1)) >> np.int32(_BITS)) - np.int32(_BITS_OF_CODE_0)
+        code = min(max(code, np.int32(0)), np.int32(MAX_CODE))
+        bits[row] = (code + np.int32(_BITS_OF_CODE_0)) << np.int32(_BITS)
+    for row in range(len(largest)):
+        inverse[row] = np.float32(1) / scale[row]
+    return table
+
+
+@compiled()
+def _largest(table: Any, low: int, high: int, largest: Any) -> Any:
+    """Into `largest` each row's largest magnitude, as bits. Returns the largest of them."""
+    bits = table.view(np.int32)
+    largest[:] = 0
+    for column in range(table.shape[0]):
+        _raise(largest, bits[column, low:high])
+    most = np.int32(0)
+    for row in range(len(largest)):
+        most = largest[row] if largest[row] > most else most
+    return most
+
+
+@compiled()
+def _raise(largest: Any, bits: Any) -> None:
+    for row in range(len(largest)):
+        magnitude = bits[row] & np.int32(0x7FFFFFFF)
+        largest[row] = magnitude if magnitude > largest[row] else largest[row]
+
+
+@compiled()
+def _cut(table: Any) -> Any:
+    cut, limit = np.zeros_like(table), np.float32(MAX_MAGNITUDE)
+    for column in range(table.shape[0]):
+        for row in range(table.shape[1]):
+            value = table[column, row]
+            if not np.isnan(value):
+                cut[column, row] = min(max(value, -limit), limit)
+    return cut
+
+
+@compiled()
+def _round(table: Any, dither: Any, scale: Any, inverse: Any, values: Any) -> None:
+    for row in range(len(values)):
+        values[row] = np.floor(table[row] * inverse[row] + dither[row]) * scale[row]
+
+
+@compiled()
+def _difference(one: Any, other: Any) -> None:
+    """other <- other - one."""
+    for row in range(len(one)):
+        other[row] -= one[row]
+
+
+@compiled()
+def _add(table: Any, share: Any, by: Any) -> None:
+    for row in range(len(table)):
+        table[row] += share * by[row]
+
+
+@compiled()
+def _block(vector: Any, blocks: Any, first: int) -> None:
+    """A vector in rows of BLOCK from row `first` on, zero padded; blocks: (BLOCK, n_rows)."""
+    for at in range(math.ceil(len(vector) / BLOCK) * BLOCK):
+        blocks[at % BLOCK, first + at // BLOCK] = vector[at] if at < len(vector) else np.float32(0)
+
+
+@compiled()
+def _add_blocked(vector: Any, share: Any, blocks: Any, first: int) -> None:
+    for at in range(len(vector)):
+        vector[at] += share * blocks[at % BLOCK, first + at // BLOCK]

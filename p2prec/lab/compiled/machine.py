@@ -1,0 +1,43 @@
+"""What every compiled kernel is compiled with, and random bits from a peer's own generator."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from p2prec.types import IndexArray
+
+# No fastmath: every operation rounds as numpy's does, in the same order.
+compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
+
+
+def is_kept(kernel: Any) -> bool:
+    """Whether a kernel was compiled on this machine before: the code is kept beside its source, or in the user's cache."""
+    name = f"{Path(kernel.py_func.__code__.co_filename).stem}.{kernel.py_func.__qualname__}-"
+    return any(Path(kernel.stats.cache_path).glob(f"{name}*.nbi"))
+
+
+def generators(rngs: Sequence[np.random.Generator]) -> IndexArray:
+    """(n, 2): where each generator's function for 32 random bits is, and where its state is. They must outlive the numbers."""
+    interfaces = [rng.bit_generator.ctypes for rng in rngs]
+    places = [(ctypes.cast(one.next_uint32, ctypes.c_void_p).value or 0, one.state_address) for one in interfaces]
+    return np.array(places, np.int64).reshape(-1, 2)
+
+
+@intrinsic
+def next_uint32(_typing: Any, function: Any, state: Any) -> Any:
+    """Call a generator's function: the next 32 bits, as numpy draws them."""
+
+    def call(_context: Any, builder: Any, _signature: Any, arguments: Sequence[Any]) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(64)])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]])
+
+    return types.uint32(types.int64, types.int64), call
