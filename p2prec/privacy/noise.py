@@ -23,8 +23,10 @@ def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> Flo
     if std == 0:
         return array.astype(np.float32, copy=True)
     if array.ndim > 2 or array.size > MAX_VALUES:
-        drawn = rng.standard_normal(array.shape)
-    else:
-        drawn = NoiseStream(rng.bytes(KEY_BYTES)).gaussian(array.size).reshape(array.shape)
-    noisy: FloatArray = (array + std * drawn).astype(np.float32)
+        noisy: FloatArray = (array + std * rng.standard_normal(array.shape)).astype(np.float32)
+        return noisy
+    drawn = NoiseStream(rng.bytes(KEY_BYTES)).gaussian(array.size).reshape(array.shape)
+    drawn *= std
+    # Laid out as `array` is, or whatever it meets next would be read across memory.
+    noisy = np.add(array, drawn, out=np.empty_like(array, np.float64)).astype(np.float32)
     return noisy

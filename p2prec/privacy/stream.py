@@ -1,6 +1,6 @@
 """Random numbers that nobody can predict: Gaussian noise from a ChaCha20 key stream.
 
-The same key gives the same numbers on any machine, to the last few bits (the logarithm and the cosine are the platform's):
+The same key gives the same numbers on any machine, to the last few bits (the logarithm and the tangent are the platform's):
 what two mask partners share cancels to rounding. Noise of a peer alone comes from a key that the operating system draws and
 nobody keeps. NumPy's generators are not for this: their state follows from a few hundred of their outputs.
 """
@@ -48,7 +48,18 @@ class NoiseStream:
         pairs = (count + 1) // 2
         words = np.frombuffer(self._encryptor.update(bytes(16 * pairs)), dtype="<u8").reshape(2, pairs)
         # (0, 1]: never the logarithm of 0.
-        uniform = ((words[0] >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
-        angle = words[1].astype(np.float64) * (2.0 * math.pi * 2.0**-64)
-        radius = np.sqrt(-2.0 * np.log(uniform))
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+        radius = (words[0] >> np.uint64(11)).astype(np.float64)
+        radius += 1.0
+        radius *= 2.0**-53
+        np.sqrt(-2.0 * np.log(radius), out=radius)
+        # Cosine and sine both follow from the tangent of half the angle, which takes a third of their time.
+        tangent = words[1].astype(np.float64)
+        tangent *= math.pi * 2.0**-64
+        np.tan(tangent, out=tangent)
+        square = tangent * tangent
+        radius /= 1.0 + square
+        values = np.empty((2, pairs))
+        np.subtract(1.0, square, out=values[0])
+        np.add(tangent, tangent, out=values[1])
+        values *= radius
+        return values.reshape(-1)[:count]
