@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from p2prec.api.pair_queries import PairView, recommend_by_pairs, similar_by_pairs
+from p2prec.api.promise import promise_status
 from p2prec.api.queries import LocalView, QueryCache, similar
 from p2prec.api.status import NO_QUALITY, REFUSED_PREFIX, peer_fields, status_fields
 from p2prec.daemon.daemon import Daemon
 from p2prec.daemon.process import rss_bytes
+from p2prec.daemon.promise import PromiseKeeper
 from p2prec.errors import UsageError
 
 
@@ -42,6 +46,7 @@ class LiveAnswers:
 
     def status(self) -> dict[str, Any]:
         daemon, peer = self._daemon, self._daemon.peer
+        keeper = daemon.keeper
         totals = {name: n + daemon.earlier.get(name, 0) for name, n in daemon.totals().items()}
         return status_fields(
             peer_id=peer.peer_id,
@@ -65,6 +70,7 @@ class LiveAnswers:
             quality=NO_QUALITY if daemon.quality is None else asdict(daemon.quality),
             rss_bytes=rss_bytes(),
             warnings=daemon.current_warnings(),
+            promise=None if keeper is None else _promise(keeper),
         )
 
     def peers(self) -> dict[str, Any]:
@@ -112,10 +118,24 @@ class LiveAnswers:
         return {"peers": entries}
 
     def recommend(self, n: int = 10) -> dict[str, Any]:
+        if self._daemon.keeper is not None:
+            return recommend_by_pairs(self.pair_view(self._daemon.keeper), n)
         return self._cache.recommend(self.view(), n)
 
     def similar(self, item: str, n: int = 10) -> dict[str, Any]:
+        if self._daemon.keeper is not None:
+            return similar_by_pairs(self.pair_view(self._daemon.keeper), item, n)
         return similar(self.view(), item, n)
+
+    def pair_view(self, keeper: PromiseKeeper) -> PairView:
+        """What answers are computed from in a swarm with a promise, as of now."""
+        return PairView(
+            catalogue=self._daemon.catalogue,
+            items=self._daemon.history.pairs.items,
+            seen=self._daemon.history.seen,
+            model=keeper.model,
+            has_pairs=keeper.results.n_known > 1,
+        )
 
     def view(self) -> LocalView:
         """What answers are computed from, as of now."""
@@ -130,6 +150,16 @@ class LiveAnswers:
             exchanges=daemon.peer.exchanges + daemon.earlier.get("exchanges", 0),
             version=daemon.current_version,
         )
+
+
+def _promise(keeper: PromiseKeeper) -> dict[str, Any]:
+    return promise_status(
+        keeper.promise,
+        now=time.time(),
+        n_known=keeper.results.n_known,
+        spent_on=keeper.ledger.spent_on,
+        is_running=True,
+    )
 
 
 def _refused(daemon: Daemon) -> dict[str, int]:

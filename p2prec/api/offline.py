@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2prec.api.pair_queries import PairView, recommend_by_pairs, similar_by_pairs
+from p2prec.api.promise import promise_status
 from p2prec.api.queries import LocalView, recommend, similar
 from p2prec.api.status import NO_QUALITY, QUALITY_META, REFUSED_PREFIX, peer_fields, status_fields
 from p2prec.daemon.history import History
 from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.snapshot import from_stored
+from p2prec.daemon.sum_ledger import SumLedger
+from p2prec.daemon.sum_results import from_stored as sums_from_stored
 from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StoreError
 from p2prec.manifest import Manifest
 from p2prec.model.state import ModelState, initial_state
+from p2prec.storage.mark import LedgerMark
 from p2prec.storage.state import StateDirectory
 
 if TYPE_CHECKING:
@@ -60,13 +65,33 @@ def _model(store: Store, manifest: Manifest, catalogue: Catalogue) -> ModelState
     return from_stored(stored)
 
 
+def offline_pair_view(directory: StateDirectory) -> PairView:
+    """The same in a swarm with a promise."""
+    manifest = directory.swarm()
+    catalogue = Catalogue.from_canonical_csv(manifest.catalogue_csv())
+    with directory.open_store() as store:
+        history = History(store, manifest, catalogue, holdout_fraction=0.0)
+        results = sums_from_stored(store.load_model(manifest.swarm_id), len(catalogue))
+    return PairView(
+        catalogue=catalogue,
+        items=history.pairs.items,
+        seen=history.seen,
+        model=results.model(),
+        has_pairs=results.n_known > 1,
+    )
+
+
 def offline_recommend(directory: StateDirectory, n: int) -> dict[str, Any]:
     """`recommend` from the store."""
+    if directory.swarm().promise is not None:
+        return recommend_by_pairs(offline_pair_view(directory), n)
     return recommend(offline_view(directory), n)
 
 
 def offline_similar(directory: StateDirectory, item: str, n: int) -> dict[str, Any]:
     """`similar` from the store."""
+    if directory.swarm().promise is not None:
+        return similar_by_pairs(offline_pair_view(directory), item, n)
     return similar(offline_view(directory), item, n)
 
 
@@ -75,8 +100,7 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
     manifest = directory.swarm()
     with directory.open_store() as store:
         counters = store.counters()
-        ledger = store.last_ledger_entry(manifest.swarm_id)
-        counted = StoreLedger(store, manifest, directory.ledger_mark())
+        contributions, epsilon_spent, promise = _spent(store, manifest, directory.ledger_mark())
         quality = _stored_quality(store)
         interactions = store.count_interactions()
         peers_seen = len(store.load_peers())
@@ -87,12 +111,12 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
         # A held lock without a socket is a daemon that is coming up or going down.
         state="stopped" if directory.daemon_pid() is None else "starting",
         interactions=interactions,
-        contributions=counted.contributions,
-        epsilon_spent=counted.epsilon_spent if counted.forgotten else ledger.epsilon_after if ledger else 0.0,
+        contributions=contributions,
+        epsilon_spent=epsilon_spent,
         peers_seen=peers_seen,
         rounds=counters.get("rounds", 0),
         exchanges=counters.get("exchanges", 0),
-        age_rounds=stored.age if stored else 0.0,
+        age_rounds=stored.age if stored and promise is None else 0.0,
         bytes_in=counters.get("bytes_in", 0),
         bytes_out=counters.get("bytes_out", 0),
         connections_refused=counters.get("connections_refused", 0),
@@ -102,7 +126,23 @@ def offline_status(directory: StateDirectory) -> dict[str, Any]:
             if name.startswith(REFUSED_PREFIX)
         },
         quality=quality,
+        promise=promise,
     )
+
+
+def _spent(store: Store, manifest: Manifest, mark: LedgerMark) -> tuple[int, float, dict[str, Any] | None]:
+    """Contributions, the epsilon of them all, and where the swarm's promise stands, if it makes one."""
+    if manifest.promise is not None:
+        sums = SumLedger(store, manifest.swarm_id, manifest.promise, mark)
+        stored = store.load_model(manifest.swarm_id)
+        promise = promise_status(
+            manifest.promise, now=time.time(), n_known=int(stored.age) if stored else 0, spent_on=sums.spent_on
+        )
+        return sums.contributions, sums.epsilon_spent, promise
+    counted = StoreLedger(store, manifest, mark)
+    last = store.last_ledger_entry(manifest.swarm_id)
+    noted = last.epsilon_after if last else 0.0
+    return counted.contributions, counted.epsilon_spent if counted.forgotten else noted, None
 
 
 def _stored_quality(store: Store) -> Mapping[str, float | None]:

@@ -92,7 +92,7 @@ def recommend(view: LocalView, n: int = 10, *, user_factor: FloatArray | None = 
     `{"recommendations": [{"item", "title", "score", "reason", "because"}, ...], "note": str | None}`. user_factor: what
     `solve_user` gives for this view, when known. Raises UsageError unless 1 <= n <= MAX_N.
     """
-    _check_n(n)
+    check_n(n)
     if view.pairs.items.size:
         found = _personal(view, n, _user_factor(view) if user_factor is None else user_factor)
         note = None
@@ -123,10 +123,8 @@ def similar(view: LocalView, item: str, n: int = 10) -> dict[str, Any]:
     `{"item", "title", "similar": [{"item", "title", "similarity"}, ...], "note"}`, similarity a cosine, -1 to 1. Raises
     UsageError unless 1 <= n <= MAX_N, DataError (with near candidates) for an unknown item.
     """
-    _check_n(n)
-    if not isinstance(item, str) or len(item) > MAX_ITEM_CHARACTERS:
-        raise UsageError(f"an item is a text of at most {MAX_ITEM_CHARACTERS} characters")
-    index = view.catalogue.index_of(view.catalogue.resolve(item))
+    check_n(n)
+    index = find_item(view.catalogue, item)
     factors = served_factors(view.state)[:, : view.manifest.learning.n_factors]
     near, cosines = similar_items(factors, index, len(factors))
     known = view.state.evidence[near] > 0 if view.state.evidence[index] > 0 else np.zeros(len(near), np.bool_)
@@ -141,7 +139,15 @@ def similar(view: LocalView, item: str, n: int = 10) -> dict[str, Any]:
     }
 
 
-def _check_n(n: int) -> None:
+def find_item(catalogue: Catalogue, item: str) -> int:
+    """The index of an item by its key, or by a title that only one item has. Raises UsageError, DataError (with candidates)."""
+    if not isinstance(item, str) or len(item) > MAX_ITEM_CHARACTERS:
+        raise UsageError(f"an item is a text of at most {MAX_ITEM_CHARACTERS} characters")
+    return catalogue.index_of(catalogue.resolve(item))
+
+
+def check_n(n: int) -> None:
+    """Raises UsageError unless 1 <= n <= MAX_N."""
     # A bool is an int, and what comes over the socket may be anything.
     if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_N:
         raise UsageError(f"the number of results must be 1 to {MAX_N}")

@@ -46,13 +46,15 @@ def status_fields(
     quality: Mapping[str, float | None] = NO_QUALITY,
     rss_bytes: int = 0,
     warnings: Sequence[str] = (),
+    promise: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The result of `status`, of a running daemon and of a stopped store alike, ready for JSON.
 
     state: "running" (with neighbours), "searching" (running, with none), "conflict" (the same identity runs elsewhere),
     "starting" (a daemon holds the state directory but does not answer) or "stopped". An infinite `epsilon_spent` (no noise)
-    becomes None.
+    becomes None. promise: by `p2prec.api.promise`; None where the swarm makes none.
     """
+    budget = manifest.privacy.epsilon_budget if manifest.promise is None else manifest.promise.epsilon
     refused = {reason: count for reason, count in sorted((refused_by_reason or {}).items()) if count}
     return {
         "peer_id": peer_id,
@@ -77,9 +79,10 @@ def status_fields(
         "connections_refused": connections_refused,
         "privacy": {
             "epsilon_spent": epsilon_spent if math.isfinite(epsilon_spent) else None,
-            "epsilon_budget": manifest.privacy.epsilon_budget,
-            "delta": manifest.privacy.delta,
+            "epsilon_budget": budget,
+            "delta": manifest.privacy.delta if manifest.promise is None else manifest.promise.delta,
         },
+        "promise": None if promise is None else dict(promise),
         "quality": {**NO_QUALITY, **quality},
         "rss_bytes": rss_bytes,
         "warnings": list(warnings),

@@ -113,6 +113,7 @@ def status_lines(answer: dict[str, Any]) -> list[Text]:
         labelled("Peer", answer["peer_id"]),
         labelled("State", *_state(answer)),
         labelled("Peers", f"{counted(answer['neighbours'], 'neighbour')}, {answer['peers_seen']:,} seen"),
+        *_promise_lines(answer["promise"]),
         labelled(
             "Learning",
             f"{counted(answer['rounds'], 'round')}, {counted(answer['contributions'], 'contribution')} from "
@@ -128,6 +129,19 @@ def status_lines(answer: dict[str, Any]) -> list[Text]:
         *_quality_lines(answer["quality"]),
         *(labelled("Warning" if i == 0 else "", (warning, "yellow")) for i, warning in enumerate(answer["warnings"])),
     ]
+
+
+def _promise_lines(promise: dict[str, Any] | None) -> list[Text]:
+    """Where the swarm's two sums stand, and why this device sat one out."""
+    from p2prec.cli.screen import labelled
+
+    if promise is None:
+        return []
+    lines = [labelled("Promise", promise["text"])]
+    for number, reason in promise["sat_out"].items():
+        if reason not in promise["text"]:
+            lines.append(labelled("", (f"sat out sum {number}: {reason}", "yellow")))
+    return lines
 
 
 def _state(answer: dict[str, Any]) -> list[str | tuple[str, str]]:

@@ -24,6 +24,8 @@ p2prec swarm create films --catalogue movies.csv
 
 p2prec swarm create family --catalogue movies.csv --private --round-interval 5
 
+p2prec swarm create club --catalogue movies.csv --epsilon 8 --people 200 --start 2027-01-31T20:00
+
 p2prec swarm create books --catalogue books.jsonl.gz --objective explicit --noise-multiplier 8 --epsilon-budget 8
 """
 JOIN_EPILOG = """Examples:
@@ -112,6 +114,34 @@ def create(
         float | None,
         typer.Option(metavar="E", help="A peer stops contributing before it spends more.", show_default="no limit"),
     ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            metavar="E",
+            help="Promise each member differential privacy of at most this epsilon, kept by two private sums; implies --private.",
+            show_default="no promise",
+        ),
+    ] = None,
+    people: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --epsilon: the fewest who take part; 53 or more.", show_default=False),
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(metavar="D", help="With --epsilon: how likely it may not hold.", show_default="0.00001"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start", metavar="TIME", help="With --epsilon: when the first sum begins, ISO 8601.", show_default=False
+        ),
+    ] = None,
+    start_in: Annotated[
+        str | None,
+        typer.Option(
+            "--start-in", metavar="SPAN", help="With --epsilon: the same from now, like 10m, 2h, 1d.", show_default="1h"
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
     """Make a swarm: write the manifest that its peers share.
@@ -121,11 +151,35 @@ def create(
     instead. Any change to it makes another swarm.
     """
     import secrets
+    import time
 
+    from p2prec.cli.swarm_promise import promise_asked_for
     from p2prec.data.catalogue import read_catalogue
     from p2prec.manifest import Manifest, reference_catalogue
     from p2prec.storage.invitation import Invitation, membership_key_of
 
+    promise = None
+    if epsilon is not None:
+        promise = promise_asked_for(
+            epsilon=epsilon,
+            delta=delta,
+            people=people,
+            start=start,
+            start_in=start_in,
+            exchange_s=round_interval,
+            now=time.time(),
+            others={
+                "--objective explicit": objective if objective is Objective.EXPLICIT else None,
+                "--n-factors": n_factors,
+                "--contribute-every": contribute_every,
+                "--noise-multiplier": noise_multiplier,
+                "--clip-norm": clip_norm,
+                "--epsilon-budget": epsilon_budget,
+            },
+        )
+        private, noise_multiplier = True, 0.0
+    else:
+        _refuse_without_promise({"--people": people, "--delta": delta, "--start": start, "--start-in": start_in})
     found = read_catalogue(catalogue)
     learning, privacy = _parameters(
         objective,
@@ -146,6 +200,7 @@ def create(
             membership_key=membership_key_of(secret) if secret else None,
             learning=learning,
             privacy=privacy,
+            promise=promise,
         )
     )
     _check_budget(manifest)
@@ -157,7 +212,11 @@ def create(
 
 
 def _write_and_explain(invitation: Invitation, path: Path, force: bool) -> None:
+    import time
+
     from p2prec import manifest as manifests
+    from p2prec.cli.promise_text import promise_lines
+    from p2prec.cli.screen import show as show_lines
     from p2prec.cli.swarm_text import in_words
     from p2prec.storage.invitation import dump
 
@@ -176,6 +235,8 @@ def _write_and_explain(invitation: Invitation, path: Path, force: bool) -> None:
         typer.echo(
             f"  invitation  {invitation_path} (whoever has it can join: keep it, hand it over in person or encrypted)"
         )
+    if manifest.promise is not None:
+        show_lines(promise_lines(manifest.promise, time.time()))
     joined = invitation_path if manifest.is_private else path
     typer.echo("Next, on every device:")
     typer.echo(f"  p2prec swarm join {_quoted(joined)}")
@@ -197,6 +258,10 @@ def join(
 
     What was logged stays on the device, also when the swarm is replaced.
     """
+    import time
+
+    from p2prec.cli.promise_text import promise_lines
+    from p2prec.cli.screen import show as show_lines
     from p2prec.cli.swarm_text import in_words
     from p2prec.data.catalogue import Catalogue
     from p2prec.storage.invitation import load
@@ -211,6 +276,8 @@ def join(
         return
     directory.identity()
     typer.echo(f"Joined swarm {manifest.name!r}: {len(catalogue):,} items, {in_words(manifest)}")
+    if manifest.promise is not None:
+        show_lines(promise_lines(manifest.promise, time.time()))
     with directory.open_store() as store:
         logged = store.interactions()
     if logged:
@@ -309,6 +376,14 @@ def _parameters(
         "contribute_every_exchanges": contribute_every_exchanges,
     }
     return msgspec.structs.replace(learning, **{k: v for k, v in changes.items() if v is not None}), privacy
+
+
+def _refuse_without_promise(options: dict[str, object]) -> None:
+    from p2prec.errors import UsageError
+
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} says something about a promise, and none is made", remedy="add --epsilon E")
 
 
 def _validated(manifest: Manifest) -> Manifest:

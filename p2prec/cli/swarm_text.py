@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from p2prec.cli.promise_text import promise_fields, promise_lines, promised
 from p2prec.cli.screen import bytes_text, counted, labelled, text
 from p2prec.manifest import Manifest
 from p2prec.model.quantize import table_shapes
@@ -24,6 +26,8 @@ _NO_NOISE = "no noise: a neighbour can tell what you like from what your device 
 def in_words(manifest: Manifest) -> str:
     """Who may join, and what sending costs in privacy."""
     membership = "private" if manifest.is_private else "open"
+    if manifest.promise is not None:
+        return f"{membership}, promises {promised(manifest.promise)}"
     if manifest.privacy.noise_multiplier == 0:
         return f"{membership}, {_NO_NOISE}"
     epsilon = Budget.of(manifest).epsilon_after(_CONTRIBUTIONS_SHOWN)
@@ -36,11 +40,11 @@ def fields(manifest: Manifest) -> dict[str, Any]:
     """The manifest without its catalogue, and what follows from it; null stands for infinite or unlimited."""
     named = msgspec.to_builtins(manifest)
     del named["catalogue"]["data"]
+    head = {"swarm_id": manifest.swarm_id.hex(), **named, "is_private": manifest.is_private}
+    if manifest.promise is not None:
+        return head | {"promise": named["promise"] | promise_fields(manifest.promise)}
     budget = Budget.of(manifest)
-    return {
-        "swarm_id": manifest.swarm_id.hex(),
-        **named,
-        "is_private": manifest.is_private,
+    return head | {
         "message_bytes": _message_bytes(manifest),
         "epsilon_of_one_contribution": _finite(budget.epsilon_after(1)),
         f"epsilon_of_{_CONTRIBUTIONS_SHOWN}_contributions": _finite(budget.epsilon_after(_CONTRIBUTIONS_SHOWN)),
@@ -51,6 +55,13 @@ def fields(manifest: Manifest) -> dict[str, Any]:
 def describe(manifest: Manifest) -> list[Text]:
     """A few labelled lines for a person who wonders whether to join."""
     learning = manifest.learning
+    if manifest.promise is not None:
+        lines = [
+            text((manifest.name, "bold"), f", {'private' if manifest.is_private else 'open'}"),
+            labelled("id", manifest.swarm_id.hex()),
+            labelled("items", f"{manifest.catalogue.n_items:,}"),
+        ]
+        return lines + promise_lines(manifest.promise, time.time())
     source = "what people did" if learning.objective == "implicit" else "ratings"
     lines = [
         text((manifest.name, "bold"), f", {'private' if manifest.is_private else 'open'}"),
