@@ -1,9 +1,13 @@
-"""Which items are counted in pairs: one list for all, proposed by a peer that nobody chose, and checked before it is adopted."""
+"""Which items are counted in pairs: one list for all, proposed by a peer that nobody chose, and checked before it is adopted.
+
+The participant of the first sum with the smallest rank proposes at the start of the second one. If nothing plausible has been
+heard from it after a notice, the next one does, and so on. Everybody adopts the plausible proposal of the smallest rank.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -13,6 +17,8 @@ from p2prec.types import FloatArray, IndexArray, PeerId
 AGREEMENT = 0.9
 """So much of a proposed list has to be among one's own first WITHIN times as many items."""
 WITHIN = 2
+MAX_PROPOSALS = 64
+"""Kept, for a peer that cannot judge them yet."""
 
 
 def rank_of(epoch: int, peer: PeerId) -> bytes:
@@ -37,3 +43,38 @@ def is_plausible(proposed: IndexArray, popularity: FloatArray, count: int) -> bo
         return False
     own = select(popularity, min(WITHIN * count, len(popularity)))
     return int(np.isin(proposed, own).sum()) >= AGREEMENT * count
+
+
+class Agreement:
+    """One peer's part in it."""
+
+    def __init__(self, own_id: PeerId, epoch: int, count: int) -> None:
+        """epoch: the number of the sum that the items were ranked by; count: how many are chosen."""
+        self.own_id, self.count = own_id, count
+        self._epoch = epoch
+        self._proposed: dict[PeerId, IndexArray] = {}
+        self.has_proposed = False
+
+    def hear(self, peer: PeerId, items: IndexArray) -> None:
+        """A peer proposes. Its first word counts; MAX_PROPOSALS peers are listened to, those of the smallest ranks."""
+        self._proposed.setdefault(peer, items)
+        if len(self._proposed) > MAX_PROPOSALS:
+            del self._proposed[max(self._proposed, key=lambda one: rank_of(self._epoch, one))]
+
+    def place(self, living: Collection[PeerId]) -> int:
+        """How many of the living, this peer among them, are to propose before it."""
+        own = rank_of(self._epoch, self.own_id)
+        return sum(rank_of(self._epoch, peer) < own for peer in living)
+
+    def propose(self, popularity: FloatArray) -> IndexArray:
+        """This peer's list, which it has then heard as well."""
+        self.has_proposed = True
+        items = select(popularity, self.count)
+        self.hear(self.own_id, items)
+        return items
+
+    def agreed(self, popularity: FloatArray) -> IndexArray | None:
+        """The list to adopt, by this peer's copy of the popularity; None before a plausible one was heard."""
+        plausible = [peer for peer, items in self._proposed.items() if is_plausible(items, popularity, self.count)]
+        first = proposer(self._epoch, plausible)
+        return None if first is None else self._proposed[first]

@@ -26,6 +26,9 @@ Held = TypeVar("Held")
 MAX_WITNESSED = 32
 """Peers whose value is kept: about five rounds of meeting two peers each, and their previous partners."""
 
+MAX_DEPOSITS = 64
+"""Of a peer with so many neighbours as guardians: on average there are four."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -66,7 +69,12 @@ class WitnessBook(Generic[Held]):
 
     def deposited(self, peer: PeerId, trace: Trace, held: Held) -> None:
         """Note what a peer has left with this one as its guardian; kept for the whole sum, unless something newer is known."""
-        self._deposits[peer] = (trace.changes, True, held)
+        if peer in self._deposits or len(self._deposits) < MAX_DEPOSITS:
+            self._deposits[peer] = (trace.changes, True, held)
+
+    def forget_exchanges(self) -> None:
+        """Keep deposits alone."""
+        self._held.clear()
 
     def _note(self, peer: PeerId, changes: int, direct: bool, held: Held) -> None:
         known = self._held.get(peer)

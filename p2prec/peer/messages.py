@@ -14,6 +14,7 @@ from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from p2prec.model.quantize import QuantizedTables
+from p2prec.peer.sum_messages import InSum, Relays
 
 
 class DeclineReason(IntEnum):
@@ -187,5 +188,19 @@ class Close:
 
 
 Message: TypeAlias = (
-    Hello | Offer | Answer | Commit | Decline | Resolve | Resolution | Ping | Pong | PeersRequest | Peers | Close
+    Hello
+    | Offer
+    | Answer
+    | Commit
+    | Decline
+    | Resolve
+    | Resolution
+    | Ping
+    | Pong
+    | PeersRequest
+    | Peers
+    | Close
+    | InSum
+    | Relays
 )
+"""The last two in swarms with a promise alone (`p2prec.peer.sum_messages`)."""

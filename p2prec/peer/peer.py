@@ -34,12 +34,16 @@ from p2prec.peer.messages import (
 )
 from p2prec.peer.neighbourhood import Neighbourhood
 from p2prec.peer.pace import OFFER_ATTEMPTS, Pace, RandomPace
+from p2prec.peer.private_peer import Outbox, PrivatePeer
+from p2prec.peer.sum_messages import InSum, Relays
 from p2prec.peer.view import Link, View
 from p2prec.types import PeerId
 
 
 class Peer:
-    """The core: the rounds and exchanges of one peer, over its `Neighbourhood`."""
+    """The core: the rounds and exchanges of one peer, over its `Neighbourhood`; or, in a swarm with a promise, its private sums
+    and nothing else.
+    """
 
     def __init__(
         self,
@@ -57,11 +61,16 @@ class Peer:
         agent: str = "",
         pace: Pace | None = None,
         swarm_size: int | None = None,
+        private: PrivatePeer | None = None,
+        unix_offset_s: float = 0.0,
     ) -> None:
         """`random_bytes` makes ids and nonces that others must not guess (os.urandom), `learning_rng` the noise, samples and
         rounding of what is learned, `rng` all other choices. `pace`: None for one of `rng`. `swarm_size`: where it is known for
-        certain (a simulation); None: the peers in the address book, and this one.
+        certain (a simulation); None: the peers in the address book, and this one. `private`: given if, and only if, the manifest
+        has a promise; `unix_offset_s`: what to add to `now` to have seconds since 1970.
         """
+        if (private is None) != (manifest.promise is None):
+            raise ValueError("a swarm with a promise has private sums, and no other has")
         self.peer_id = peer_id
         self.instance = instance
         self.learner = learner
@@ -72,14 +81,19 @@ class Peer:
             peer_id=peer_id,
             instance=instance,
             settings=settings,
-            round_interval_s=manifest.learning.round_interval_s,
+            round_interval_s=manifest.learning.round_interval_s if private is None else private.pace_s,
             n_parts=manifest.learning.n_parts,
             rng=rng,
             random_bytes=random_bytes,
             now=now,
-            on_met=self._ask_what_became_of_exchanges,
-            on_lost=self._give_up_exchange,
+            on_met=self._met,
+            on_lost=self._lost,
         )
+        self.private = private
+        if private is not None:
+            private.objection = self._objection
+        self._unix_offset_s = unix_offset_s
+        self._now = now
         self._manifest = manifest
         self._contributor = Contributor(learner, ledger, manifest)
         self._settings = settings
@@ -110,6 +124,8 @@ class Peer:
 
     def next_deadline(self) -> float:
         """When `tick` is due next. All finer deadlines are multiples of a tick, which is well below each of them."""
+        if self.private is not None:
+            return min(self._next_tick, self.private.next_deadline - self._unix_offset_s)
         return min(self._next_tick, self._next_round)
 
     @property
@@ -167,6 +183,7 @@ class Peer:
 
     def closed(self, number: int, reason: str, now: float) -> None:
         """A connection ended without our doing."""
+        self._now = now
         self.neighbourhood.closed(number, reason, now)
 
     def refused(self, number: int, error: RemoteMisbehaviour, now: float) -> None:
@@ -182,17 +199,21 @@ class Peer:
         try:
             if not link.messages.take(now):
                 raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of messages")
+            self._now = now
             self._handle(link, message, now)
         except RemoteMisbehaviour as error:
             self.refused(number, error, now)
 
     def leave(self, now: float) -> None:
         """Say goodbye to everybody; afterwards the driver flushes and closes."""
+        if self.private is not None:
+            self._deliver(self.private.leave(now + self._unix_offset_s))
         self.neighbourhood.leave(now)
 
     # --- time ---
 
     def tick(self, now: float) -> None:
+        self._now = now
         if self.neighbourhood.leaving:
             self._next_tick = self._next_round = now + self._settings.tick_interval_s
             return
@@ -202,6 +223,9 @@ class Peer:
             self.neighbourhood.look_after(now)
             for outcome in self._exchanger.expire(now):
                 self._report(outcome, now)
+        if self.private is not None:
+            self._deliver(self.private.tick(now + self._unix_offset_s, self.view.neighbours.keys()))
+            return
         if now >= self._next_round:
             self._next_round = self._pace.next_round(self._next_round, now)
             self._begin_round(now)
@@ -261,6 +285,9 @@ class Peer:
     def _handle(self, link: Link, message: Message, now: float) -> None:
         if self.neighbourhood.handle(link, message, now):
             return
+        if self.private is not None:
+            self._handle_private(self.private, link, message, now + self._unix_offset_s)
+            return
         match message:
             case Offer():
                 self._on_offer(link, message, now)
@@ -290,13 +317,39 @@ class Peer:
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a flood of offers")
         self.neighbourhood.send(link, self._exchanger.on_offer(link.remote_id, offer, now, self._learning_rng))
 
-    def _ask_what_became_of_exchanges(self, link: Link) -> None:
+    # --- private sums ---
+
+    def _handle_private(self, private: PrivatePeer, link: Link, message: Message, unix_now: float) -> None:
+        if not isinstance(message, InSum | Relays):
+            raise RemoteMisbehaviour(Refusal.UNEXPECTED, "an exchange of tables in a swarm with a promise")
+        if self.view.neighbours.get(link.remote_id) is not link:
+            return  # this link is about to be closed: another one joins the same pair
+        self._deliver(private.received(link.remote_id, message, unix_now))
+        self._deliver(private.pass_on(unix_now))
+
+    def _deliver(self, outbox: Outbox) -> None:
+        for to, message in outbox:
+            link = self.view.neighbours.get(to)
+            if link is not None:
+                self.neighbourhood.send(link, message)
+
+    def _objection(self) -> str:
+        """Why nothing may be contributed now."""
+        return "this identity also runs on another machine" if self.conflict_host is not None else ""
+
+    # --- neighbours that come and go ---
+
+    def _met(self, link: Link) -> None:
         """A peer has become a neighbour (again)."""
+        if self.private is not None:
+            self._deliver(self.private.met(link.remote_id, self._now + self._unix_offset_s))
         for question in self._exchanger.questions_for(link.remote_id):
             self.neighbourhood.send(link, question)
 
-    def _give_up_exchange(self, peer_id: PeerId) -> None:
+    def _lost(self, peer_id: PeerId) -> None:
         """A neighbour's link has ended: our offer to it is void."""
+        if self.private is not None:
+            self.private.lost(peer_id, self._now + self._unix_offset_s)
         outcome = self._exchanger.lost(peer_id)
         if outcome is not None:
             self.neighbourhood.events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))

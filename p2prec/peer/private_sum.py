@@ -30,6 +30,8 @@ from p2prec.types import FloatArray, PeerId
 SETTLED = 0.35
 """Copies differ by at most this much of the planned noise of the mean: together sqrt(1 + 0.35^2 / 2) = 1.03 times it."""
 MAX_WEIGHT = 1e6
+WEIGHT_STEP = 2.0**-32
+"""Weights travel as multiples of this."""
 _REMEMBERED = 3
 
 
@@ -64,6 +66,8 @@ class PrivateSum:
         """Of each state the shares whose mean it is, but for what rounding kept back."""
         self._differences: list[float] = []
         self._handed_over = False
+        self._contribution: FloatArray | None = None
+        """The own contribution as it was before mixing."""
 
     # --- contributing ---
 
@@ -91,13 +95,21 @@ class PrivateSum:
         key = self._masks.pop(partner, None)
         if key is None or self._handed_over:
             return False
-        self._value -= mask(key, self.own_id, partner, self.count, self.plan.mask_std) / np.float32(self.plan.unit)
-        self._changed()
+        self._shift(-mask(key, self.own_id, partner, self.count, self.plan.mask_std) / np.float32(self.plan.unit))
         return True
+
+    def keep_contribution(self) -> None:
+        """Keep what is there now, before anything is mixed, for `restart`."""
+        self._contribution = self._value.copy() if self.weight else None
 
     def correct(self, values: FloatArray) -> None:
         """Add (count,) values, in units of a statistic: what cancels the mask of a peer that cannot do so itself."""
-        self._value += values / np.float32(self.plan.unit)
+        self._shift(values / np.float32(self.plan.unit))
+
+    def _shift(self, values: FloatArray) -> None:
+        self._value += values
+        if self._contribution is not None:
+            self._contribution += values
         self._changed()
 
     # --- mixing ---
@@ -156,7 +168,16 @@ class PrivateSum:
     def drop(self) -> None:
         """This peer was declared dead and its value taken over by another: begin again with nothing."""
         self._value[:] = 0
-        self.weight, self._masks = 0.0, {}
+        self.weight, self._masks, self._contribution = 0.0, {}, None
+        self._changed()
+
+    def restart(self) -> None:
+        """Mix again from the own contribution, if there was one; of others, only what they left with this peer is known now."""
+        kept = self._contribution
+        self._value[:] = 0 if kept is None else kept
+        self.weight = 0.0 if kept is None else 1.0
+        self._differences.clear()
+        self._witnessed.forget_exchanges()
         self._changed()
 
     # --- the result ---
@@ -199,7 +220,12 @@ class PrivateSum:
 
     def _share(self) -> Share:
         previous, count = self._previous if self._previous is not None else (None, 0)
-        return Share(encode(self._value), self.weight, Trace(self.changes, previous, count))
+        return Share(encode(self._value), on_the_wire(self.weight), Trace(self.changes, previous, count))
+
+
+def on_the_wire(weight: float) -> float:
+    """A weight as it is transmitted, exactly; both sides of an exchange move by the difference of these."""
+    return max(0, round(weight / WEIGHT_STEP)) * WEIGHT_STEP
 
 
 def is_acceptable(share: Share, count: int) -> bool:

@@ -46,7 +46,7 @@ def measure(learner: Learner, test_items: IndexArray, alone: FloatArray) -> Qual
     user = solve_user(learner.parameters, factors, learner.items, learner.values)
     swarm = ranking_scores(scores(learner.parameters, factors, user), test_items, learner.items)
     popularity = ranking_scores(learner.state.evidence, test_items, learner.items)
-    return _quality(swarm, popularity, ranking_scores(alone, test_items, learner.items), len(test_items))
+    return quality_of(swarm, popularity, ranking_scores(alone, test_items, learner.items), len(test_items))
 
 
 def alone_scores(learner: Learner, item_keys: Sequence[str], seed: bytes) -> FloatArray:
@@ -68,7 +68,8 @@ def alone_scores(learner: Learner, item_keys: Sequence[str], seed: bytes) -> Flo
     return alone.scores()
 
 
-def _quality(swarm: RankingScores, popularity: RankingScores, alone: RankingScores, held_out: int) -> Quality:
+def quality_of(swarm: RankingScores, popularity: RankingScores, alone: RankingScores, held_out: int) -> Quality:
+    """Of three rankings, measured on `held_out` items."""
     return Quality(
         ndcg_at_10=swarm.ndcg,
         hr_at_10=swarm.hit_rate,

@@ -99,6 +99,10 @@ class SumExchanger:
         if self._open is not None and self._open.received is None and now - self._open.since >= deadline_s:
             self._open = None
 
+    def abandon(self) -> None:
+        """The sum is mixed anew: what was open is void on both sides."""
+        self._open = None
+
     def partner_died(self, dead: PeerId, seen_changes: int) -> None:
         """End what was open with a dead peer. seen_changes: the latest of its states that anybody alive has seen."""
         current = self._open

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from p2prec.peer.private_sum import Share
-from p2prec.types import PeerId
+from p2prec.types import IndexArray, PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class NotMasked:
 class Escrow:
     """To a mask partner: shares of the keys of my masks with others, for the case that both of us are gone."""
 
-    shares: dict[PeerId, tuple[int, bytes]]
-    """By the other partner: number and share (`p2prec.privacy.escrow`)."""
+    sealed: bytes
+    """Encrypted to the partner (`p2prec.peer.escrow_box`): peers on the way must not put a key together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,9 +129,10 @@ class HandedOver:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """To everybody, at the recovery deadline: I am here, and have met, or know of exchanges of, these peers."""
+    """To everybody, at the recovery deadline, by those who have something to say."""
 
     peers: frozenset[PeerId]
+    """Dead peers that I have met, or know of exchanges of, and that nobody has claimed to restore."""
     silent: frozenset[PeerId]
     """Mask partners of this peer that never said `Masked`."""
 
@@ -144,6 +145,58 @@ class Returned:
     absent: PeerId
     number: int
     share: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """To everybody: that peer's connection to me broke, and it is not back. Who has not heard from it soon holds it for dead."""
+
+    peer: PeerId
+    incarnation: int
+    """How often that peer has contradicted before, as far as the sender knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """To everybody, by a suspected peer: I am not dead."""
+
+    incarnation: int
+    """Counts its contradictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """To everybody, by a peer that has started during a sum: whatever I held in it is lost. Hold me for dead."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """To everybody, in the second sum, by a proposer: these items are counted in pairs."""
+
+    items: IndexArray
+    """The most popular first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """To everybody, at the end of a sum: my copy has more noise than was planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRequest:
+    """To a neighbour: tell me what a sum that is over came to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """The answer of a peer that has its own result."""
+
+    share: Share
+    """Value and weight; an empty trace."""
+    people: int
+    """How many took part."""
+    items: IndexArray | None
+    """Of the second sum: which items are counted in pairs."""
 
 
 SumMessage = (
@@ -166,4 +219,64 @@ SumMessage = (
     | HandedOver
     | Seen
     | Returned
+    | Suspected
+    | Alive
+    | Gone
+    | Selection
+    | Voided
+    | ResultRequest
+    | Result
 )
+
+FLOODED = (Enrol, Claimed, Inherited, HandedOver, Seen, Returned, Suspected, Alive, Gone, Selection, Voided)
+"""For everybody: passed on from neighbour to neighbour."""
+ROUTED = (Pair, Masked, MaskNoted, NotMasked, Escrow, SumResolve, SumResolution)
+"""For one peer, near or far: they find their way."""
+DIRECT = (
+    *(SumOffer, SumAnswer, SumDecline, SumCommit, SumResolve, SumResolution),
+    *(Deposit, HandOver, ResultRequest, Result),
+)
+"""For a neighbour, on its link alone."""
+
+
+# --- how they travel ---
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A message on its way from its origin through peers that are neither its origin nor, perhaps, its receiver.
+
+    Its signature is the origin's and covers all but `hops`.
+    """
+
+    origin: PeerId
+    to: PeerId | None
+    """None: everybody."""
+    number: int
+    """Of the sum: 1 or 2."""
+    token: bytes
+    """8 random bytes: with the origin, the name of this message."""
+    hops: int
+    """How often it may still be passed on, if it is for one peer; less by one at each."""
+    kind: int
+    """Of the message inside."""
+    body: bytes
+    """The message inside, as the origin has encoded it."""
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Relays:
+    """To a neighbour: messages that are passed on."""
+
+    relays: tuple[Relayed, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InSum:
+    """To a neighbour: a message of its own in a sum."""
+
+    number: int
+    """Of the sum: 1 or 2."""
+    message: SumMessage
+    """One of DIRECT."""

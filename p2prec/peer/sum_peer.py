@@ -37,6 +37,7 @@ from p2prec.peer.sum_messages import (
     SumOffer,
     SumResolution,
     SumResolve,
+    Voided,
 )
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import THRESHOLD, join
@@ -45,8 +46,8 @@ from p2prec.privacy.plan import MIN_PARTNERS, SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, PeerId, SwarmId
 
-_CONTRIBUTED = 2
-"""Phases: enrol, pair, contribute, recover, take out, end."""
+_CONTRIBUTED, _ENDED, _DECIDED, _OVER = 2, 5, 6, 7
+"""Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
 _NOT_YET = 1 << 31
@@ -68,6 +69,9 @@ class Timetable:
     recover_s: float = 300.0
     """After the start: masks of those who never appeared are taken out."""
     end_s: float = 600.0
+    """After the start: the result is there, or void."""
+    again_s: float = 480.0
+    """After the end: how long a void sum is mixed again; at least `notice_s`."""
     exchange_s: float = 10.0
     """Between exchanges that a peer begins."""
     notice_s: float = 10.0
@@ -77,7 +81,7 @@ class Timetable:
 
 
 class SumPeer:
-    """Made for one sum; `result` is there after `Timetable.end_s`."""
+    """Made for one sum; `value.mean()` is the result once `is_over`."""
 
     def __init__(
         self,
@@ -92,9 +96,12 @@ class SumPeer:
         times: Timetable,
         rng: np.random.Generator,
         noise: Callable[[], NoiseStream] = NoiseStream.private,
+        objection: Callable[[], str] = lambda: "",
+        is_void: Callable[[FloatArray], bool] = lambda mean: False,
     ) -> None:
         """statistic: asked once, when contributing; record: writes the ledger row, durably; it raises StoreError, and then
-        nothing is contributed. rng: chooses neighbours and numbers exchanges, nothing secret.
+        nothing is contributed. rng: chooses neighbours and numbers exchanges, nothing secret. objection: why this peer is not to
+        contribute, in words, asked before all else. is_void: whether a mean has too much noise.
         """
         self.own_id, self.times = own_id, times
         self.value = PrivateSum(own_id, count, plan)
@@ -102,7 +109,16 @@ class SumPeer:
         self.roster = Roster(own_id, swarm_id, epoch, n_people)
         self.sat_out = ""
         """Why this peer did not contribute; "" if it did, or may yet."""
+        self.declared_dead = False
+        """Whether others hold this peer for dead: it has nothing any more, and nobody listens to it."""
+        self.mixed_again = False
+        """Whether the sum was void at first."""
         self._plan, self._statistic, self._record, self._rng, self._noise = plan, statistic, record, rng, noise
+        self._objection, self._is_void = objection, is_void
+        self._escrow: dict[PeerId, Escrow] = {}
+        self._remind_at = times.start + times.contribute_s + times.answer_s
+        self._votes: set[PeerId] = set()
+        """Who says that the sum is void."""
         self._phase = 0
         self._keys: dict[PeerId, bytes] = {}
         self._dead: set[PeerId] = set()
@@ -111,10 +127,12 @@ class SumPeer:
         self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
         self._handed_over: set[PeerId] = set()
         self._seen: set[PeerId] = {own_id}
+        self._buried: set[PeerId] = set()
+        """The dead whom somebody has claimed to restore."""
         self._returned: dict[tuple[PeerId, PeerId], dict[int, bytes]] = {}
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
-        self._masked_by: list[PeerId] = []
+        self._masked_by: set[PeerId] = set()
         self._have_masked: set[PeerId] = set()
         self._unanswered: set[PeerId] = set()
         self._noted: set[PeerId] = set()
@@ -128,25 +146,37 @@ class SumPeer:
         """Partners whose masks are in this peer's value."""
         return frozenset(self._keys)
 
+    @property
+    def dead(self) -> frozenset[PeerId]:
+        """Whom the swarm has declared dead in this sum."""
+        return frozenset(self._dead)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the result is there, if there is one."""
+        return self._phase > (_OVER if self.mixed_again else _DECIDED)
+
     # --- time ---
 
     @property
     def next_deadline(self) -> float:
         """When to call `tick` next, at the latest."""
         phases = [self.times.start + at for at in self._offsets()[self._phase : self._phase + 1]]
-        return min([*phases, *self._decide_at.values(), self._next_exchange])
+        reminder = [self._remind_at] if self._unanswered else []
+        return min([*phases, *reminder, *self._decide_at.values(), self._next_exchange])
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""
         out: Outgoing = []
-        steps = (self._enrol, self._pair, self._contribute, self._recover, self._take_out, self._end)
-        while self._phase < len(steps) and now >= self.times.start + self._offsets()[self._phase]:
+        steps = (self._enrol, self._pair, self._contribute, self._recover, self._take_out)
+        ends = (self._end, lambda: self._decide(now), self._end_again)
+        while self._phase <= _OVER and now >= self.times.start + self._offsets()[self._phase]:
             self._phase += 1
-            out += steps[self._phase - 1]()
+            out += (*steps, *ends)[self._phase - 1]()
         for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
             del self._decide_at[dead]
             out += self._bury(dead, now)
-        out += self._deposit(neighbours)
+        out += self._remind(now) + self._deposit(neighbours)
         self.exchanger.give_up(now, self.times.answer_s)
         question = self.exchanger.question()
         if now >= self._next_exchange:
@@ -159,7 +189,8 @@ class SumPeer:
 
     def _offsets(self) -> tuple[float, ...]:
         t = self.times
-        return (0.0, t.enrol_s, t.contribute_s, t.recover_s, t.recover_s + 2 * t.notice_s, t.end_s)
+        taken_out, decided = t.recover_s + 2 * t.notice_s, t.end_s + t.notice_s
+        return (0.0, t.enrol_s, t.contribute_s, t.recover_s, taken_out, t.end_s, decided, t.end_s + t.again_s)
 
     def _may_exchange(self, now: float) -> bool:
         return self._mixing(now) and self.exchanger.is_free and not self._postponed and not self._leaving
@@ -178,17 +209,27 @@ class SumPeer:
 
     def _contribute(self) -> Outgoing:
         """Before this nothing of the person is in the value; after it everything is under its noise."""
-        self.sat_out = self.roster.refusal() or self._recorded()
+        self.sat_out = self._objection() or self.roster.refusal() or self._recorded()
+        self.value.expect(len(self.roster))
         out: Outgoing = []
         if not self.sat_out:
             self._keys = self.roster.keys()
             self.value.contribute(self._statistic(), self._keys, self._noise())
-            self.value.expect(len(self.roster))
             self._to_deposit = True
-            escrow = self.roster.escrow(self._keys)
-            out = [message for peer in self._keys for message in ((peer, escrow[peer]), (peer, Masked()))]
+            self._escrow = self.roster.escrow(self._keys)
             self._unanswered = set(self._keys) - self._dead
+            out = self._tell_masked(list(self._keys))
         return out + self._answer_masked()
+
+    def _tell_masked(self, partners: list[PeerId]) -> Outgoing:
+        return [message for peer in partners for message in ((peer, self._escrow[peer]), (peer, Masked()))]
+
+    def _remind(self, now: float) -> Outgoing:
+        """Ask partners that have not answered again: what said so may have been lost with a peer on the way."""
+        if not self._unanswered or self._phase <= _CONTRIBUTED or now < self._remind_at:
+            return []
+        self._remind_at = now + self.times.answer_s
+        return self._tell_masked(sorted(self._unanswered))
 
     def _recorded(self) -> str:
         try:
@@ -201,18 +242,21 @@ class SumPeer:
         """Answer those who have masked with this peer, whether it has with them."""
         if self._phase <= _CONTRIBUTED:
             return []
-        waiting, self._masked_by = self._masked_by, []
+        waiting, self._masked_by = sorted(self._masked_by), set()
         return [(peer, MaskNoted() if peer in self._keys else NotMasked()) for peer in waiting]
 
     def _recover(self) -> Outgoing:
         self._seen |= self.value.met
         silent = frozenset(self._keys) - self._have_masked
         self._note_silent(self.own_id, silent)
-        return [(None, Seen(frozenset(self._seen), silent))]
+        # Whom somebody has claimed to restore everybody knows to have been seen (`_bury`); only the others are news.
+        news = frozenset((self._seen & self._dead) - self._claims.keys() - self._buried)
+        return [(None, Seen(news, silent))] if news or silent else []
 
     def _note_silent(self, partner: PeerId, silent: frozenset[PeerId]) -> None:
         for peer in silent:
-            self._silent.setdefault(peer, set()).add(partner)
+            if self.roster.are_partners(peer, partner):
+                self._silent.setdefault(peer, set()).add(partner)
 
     def _is_absent(self, peer: PeerId) -> bool:
         """Whether a peer has certainly shown its value to nobody: more of its partners than may collude never heard `Masked`.
@@ -235,7 +279,34 @@ class SumPeer:
         return out
 
     def _end(self) -> Outgoing:
+        """Stop mixing. Whatever was not restored until now never will be; a copy with too much noise is void."""
         self._next_exchange = float("inf")
+        for waiting in (self._decide_at, self._claims, self._inherited):
+            waiting.clear()
+        self._postponed.clear()
+        if self._leaving or not self.value.weight > 0 or not self._is_void(self.value.mean()):
+            return []
+        self._votes.add(self.own_id)
+        return [(None, Voided())]
+
+    def _decide(self, now: float) -> Outgoing:
+        """If most of the living hold a void copy, everybody mixes again what was contributed: it has all been shown before."""
+        living = sum(peer not in self._dead for peer in self.roster)
+        self.mixed_again = 2 * len(self._votes - self._dead) > living
+        if not self.mixed_again:
+            return []
+        self.exchanger.abandon()
+        self.value.restart()
+        self._next_exchange = now
+        gone = sorted(self._dead | self._handed_over)
+        self._handed_over.clear()
+        self._buried.clear()
+        return [message for peer in gone for message in self._announce(peer, now)]
+
+    def _end_again(self) -> Outgoing:
+        self._next_exchange = float("inf")
+        self._decide_at.clear()
+        self._postponed.clear()
         return []
 
     # --- messages ---
@@ -256,14 +327,15 @@ class SumPeer:
                 if self._phase <= 2:
                     self.roster.on_pair(sender, message)
             case Masked():
-                self._masked_by.append(sender)
-                self._have_masked.add(sender)
+                if self.roster.are_partners(self.own_id, sender):
+                    self._masked_by.add(sender)
+                    self._have_masked.add(sender)
                 return self._answer_masked()
             case MaskNoted():
                 self._unanswered.discard(sender)
                 self._noted.add(sender)
             case Deposit():
-                if is_acceptable(message.share, self.value.count):
+                if sender in self.roster and is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
             case NotMasked():
                 self._unanswered.discard(sender)
@@ -273,14 +345,19 @@ class SumPeer:
             case Claimed():
                 return self._on_claimed(sender, message, now)
             case Inherited():
-                self._inherited[message.dead] = (sender, message.changes)
+                if message.dead in self.roster:
+                    self._inherited[message.dead] = (sender, message.changes)
             case HandOver():
                 return self._when_free(lambda: self._take_hand_over(sender, message))
             case HandedOver():
-                self._handed_over.add(message.peer)
+                if message.peer in self.roster:
+                    self._handed_over.add(message.peer)
             case Seen():
-                self._seen |= message.peers
+                self._seen |= {peer for peer in message.peers if peer in self.roster}
                 self._note_silent(sender, message.silent)
+            case Voided():
+                if sender in self.roster:
+                    self._votes.add(sender)
             case Returned():
                 return self._on_returned(message)
             case _:
@@ -313,14 +390,16 @@ class SumPeer:
 
     def _mixing(self, now: float) -> bool:
         """Whether this peer's contribution is in, and the sum not over."""
-        begun = self._phase > _CONTRIBUTED and not self._unanswered and not self._to_deposit
-        return begun and now < self.times.start + self.times.end_s
+        begun = self._phase > _CONTRIBUTED and not self._unanswered and not self._to_deposit and not self.declared_dead
+        end = self.times.end_s + (self.times.again_s if self.mixed_again else 0.0)
+        return begun and now < self.times.start + end and (self.mixed_again or self._phase <= _ENDED)
 
     def _deposit(self, neighbours: list[PeerId]) -> Outgoing:
         """Leave the contribution with guardians, once all partners have answered: until then nobody has seen it."""
         if not self._to_deposit or self._unanswered or self._phase <= _CONTRIBUTED or not neighbours:
             return []
         self._to_deposit = False
+        self.value.keep_contribution()
         if len(self._noted) < MIN_PARTNERS:
             # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
             self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
@@ -336,6 +415,8 @@ class SumPeer:
             return []
         self._dead.add(dead)
         self._unanswered.discard(dead)
+        if self._phase > _ENDED and not self.mixed_again:
+            return []  # restored when everybody mixes again, if they do
         return self._announce(dead, now)
 
     def _announce(self, dead: PeerId, now: float) -> Outgoing:
@@ -347,8 +428,11 @@ class SumPeer:
         return [(None, Claimed(dead, claim.changes, claim.direct))]
 
     def _on_claimed(self, sender: PeerId, message: Claimed, now: float) -> Outgoing:
+        if message.dead not in self.roster or sender not in self.roster:
+            return []
         if message.dead == self.own_id:
             # Others have taken this peer for dead, and will have taken over: its own value must not count twice.
+            self.declared_dead = True
             return self._when_free(self._withdraw)
         self._claims.setdefault(message.dead, {})[sender] = Claim(message.changes, message.direct, sender)
         return self.peer_died(message.dead, now)
@@ -356,6 +440,7 @@ class SumPeer:
     def _bury(self, dead: PeerId, now: float) -> Outgoing:
         """All claims are in: the best one inherits; what a dead heir had shown to nobody is open again."""
         claims = [claim for peer, claim in self._claims.pop(dead, {}).items() if peer not in self._dead]
+        self._buried |= {dead} if claims else set()
         best = heir(claims)
         known = best.changes if best is not None else 0
         self.exchanger.partner_died(dead, known)
@@ -377,6 +462,11 @@ class SumPeer:
         return [(None, Inherited(dead, self.value.changes))]
 
     # --- leaving ---
+
+    @property
+    def has_something(self) -> bool:
+        """Whether this peer holds a part of the sum that somebody else would miss."""
+        return self.value.weight > 0 and not self.is_over and not self._leaving
 
     def leave(self, neighbour: PeerId) -> Outgoing:
         """Stop gracefully: hand everything to a neighbour. Gone once `has_left`."""
@@ -418,12 +508,15 @@ class SumPeer:
     def _withdraw(self) -> Outgoing:
         self.value.drop()
         self._keys.clear()
+        self._unanswered.clear()
         return []
 
     def _on_returned(self, message: Returned) -> Outgoing:
         """Put a dead peer's mask key together; the first living partner of the absent one takes the mask out."""
+        if not self.roster.are_partners(message.owner, message.absent) or message.owner not in self._dead:
+            return []
         shares = self._returned.setdefault((message.owner, message.absent), {})
-        shares[message.number] = message.share
+        shares.setdefault(message.number, message.share)
         living = [peer for peer in self.roster.partners_of(message.absent) if peer not in self._dead]
         if len(shares) != THRESHOLD or not living or living[0] != self.own_id:
             return []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from p2prec.peer.escrow_box import Shares, seal, unseal
 from p2prec.peer.sum_messages import Enrol, Escrow, Pair
 from p2prec.privacy.escrow import THRESHOLD, split
 from p2prec.privacy.masks import PUBLIC_KEY_BYTES, MaskKey, are_partners
@@ -39,6 +42,13 @@ class Roster:
     def __len__(self) -> int:
         """Participants, this peer included."""
         return len(self._enrolled) + 1
+
+    def __contains__(self, peer: PeerId) -> bool:
+        return peer in self._enrolled or peer == self.own_id
+
+    def __iter__(self) -> Iterator[PeerId]:
+        yield self.own_id
+        yield from self._enrolled
 
     @property
     def partners(self) -> list[PeerId]:
@@ -85,21 +95,38 @@ class Roster:
     # --- escrow ---
 
     def escrow(self, keys: dict[PeerId, bytes]) -> dict[PeerId, Escrow]:
-        """What to leave with each partner: a share of each other partner's key."""
-        shares: dict[PeerId, dict[PeerId, tuple[int, bytes]]] = {holder: {} for holder in keys}
+        """What to leave with each partner: a share of each other partner's key, for its eyes only. Asked once in a sum.
+
+        keys: as `keys` gave them.
+        """
+        shares: dict[PeerId, Shares] = {holder: {} for holder in keys}
         for partner, key in keys.items():
             holders = [holder for holder in keys if holder != partner]
             if len(holders) < THRESHOLD:
                 continue
             for number, share in split(key, len(holders)).items():
                 shares[holders[number - 1]][partner] = (number, share)
-        return {holder: Escrow(held) for holder, held in shares.items()}
+        return {
+            holder: Escrow(seal(self._sealing(holder), self.own_id, holder, held)) for holder, held in shares.items()
+        }
 
     def on_escrow(self, owner: PeerId, escrow: Escrow) -> None:
-        """Keep a partner's shares. Ignored from anybody who is none, and beyond MOST_PARTNERS of them."""
-        if owner in self._confirmed and len(escrow.shares) <= MOST_PARTNERS:
-            for other, held in escrow.shares.items():
-                self.escrowed.setdefault((owner, other), held)
+        """Keep a partner's shares. Ignored from anybody who is none, and if it cannot be opened or has too many."""
+        if owner not in self._confirmed:
+            return
+        try:
+            shares = unseal(self._sealing(owner), owner, self.own_id, escrow.sealed, MOST_PARTNERS)
+        except ValueError:
+            return
+        for other, held in shares.items():
+            self.escrowed.setdefault((owner, other), held)
+
+    def are_partners(self, one: PeerId, other: PeerId) -> bool:
+        """Whether two participants mask each other, by the public hash."""
+        return one in self and other in self and self._are_partners(one, other)
+
+    def _sealing(self, partner: PeerId) -> bytes:
+        return self._key.sealing(self._enrolled[partner], self._swarm_id, self._epoch, self.own_id, partner)
 
     def _is_partner(self, peer: PeerId) -> bool:
         return self._are_partners(self.own_id, peer)

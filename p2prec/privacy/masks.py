@@ -21,6 +21,7 @@ from p2prec.types import FloatArray, PeerId, SwarmId
 PUBLIC_KEY_BYTES = 32
 _PAIR = b"p2prec mask pair 1"
 _KEY = b"p2prec mask key 1"
+_SEALING = b"p2prec escrow key 1"
 
 
 def are_partners(
@@ -48,10 +49,19 @@ class MaskKey:
         """The key of the mask shared with `other`, KEY_BYTES bytes. Raises ValueError for a public key that is none (a wrong
         length, or a point of low order, which would make the secret known to everybody).
         """
+        return self._derived(_KEY, public, swarm_id, epoch, own, other)
+
+    def sealing(self, public: bytes, swarm_id: SwarmId, epoch: int, own: PeerId, other: PeerId) -> bytes:
+        """The key for what both tell each other in confidence, KEY_BYTES bytes. It says nothing about the mask's key, nor the
+        other way round: that one may have to be put together in public. Raises ValueError as `shared` does.
+        """
+        return self._derived(_SEALING, public, swarm_id, epoch, own, other)
+
+    def _derived(self, label: bytes, public: bytes, swarm_id: SwarmId, epoch: int, own: PeerId, other: PeerId) -> bytes:
         if len(public) != PUBLIC_KEY_BYTES:
             raise ValueError(f"a mask key has {PUBLIC_KEY_BYTES} bytes, not {len(public)}")
         secret = self._secret.exchange(X25519PublicKey.from_public_bytes(public))
-        info = _context(_KEY, swarm_id, epoch, own, other)
+        info = _context(label, swarm_id, epoch, own, other)
         return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
 
 

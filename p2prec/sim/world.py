@@ -12,15 +12,20 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StoreError
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest
+from p2prec.model.pairs import pair_statistic, popularity_statistic
 from p2prec.model.state import initial_state
 from p2prec.peer.events import Dial, Disconnect, Event
 from p2prec.peer.learner import Learner
 from p2prec.peer.pace import Pace
 from p2prec.peer.peer import Peer
+from p2prec.peer.private_peer import PrivatePeer, sizes_of
+from p2prec.privacy.stream import KEY_BYTES, NoiseStream
 from p2prec.sim.network import Clock, Network
 from p2prec.types import DoubleArray, FloatArray, IndexArray, PeerId
 from p2prec.wire.codec import Codec
 from p2prec.wire.endpoint import Endpoint, SendFrame
+from p2prec.wire.seal import Seal, Signatures
+from p2prec.wire.sum_codec import SumCodec
 
 PORT = 4001
 
@@ -30,6 +35,8 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self.contributions = 0
+        self.sums: list[int] = []
+        """Private sums that were written down."""
         self.limit: int | None = None
         self.fail = False
 
@@ -46,6 +53,11 @@ class MemoryLedger:
             raise StoreError("disk full")
         self.contributions += 1
         return self.contributions
+
+    def record_sum(self, number: int) -> None:
+        if self.fail or number in self.sums:
+            raise StoreError("disk full" if self.fail else "written already")
+        self.sums.append(number)
 
 
 class SimulatedPeer:
@@ -65,10 +77,17 @@ class SimulatedPeer:
         self.events: list[tuple[float, Event]] = []
         self.ledger = MemoryLedger()
         self.alive = True
-        rng = np.random.default_rng(np.frombuffer(hashlib.sha256(seed + name.encode()).digest(), np.uint32))
+        self.items: IndexArray = np.zeros(0, np.int64)
+        """What the person has, for private sums."""
+        started = world.starts.get(name, 0)
+        world.starts[name] = started + 1
+        again = str(started).encode() if started else b""  # a restarted daemon draws anew
+        rng = np.random.default_rng(np.frombuffer(hashlib.sha256(seed + name.encode() + again).digest(), np.uint32))
         identity = Identity.from_seed(hashlib.sha256(b"identity" + seed).digest())
         manifest = world.manifest
         self.learner = world.new_learner()
+        sums = world.sum_codec
+        seal = Seal(identity, manifest.swarm_id, sums, world.signatures) if sums is not None else None
         peer = Peer(
             peer_id=identity.peer_id,
             instance=rng.bytes(16),
@@ -82,12 +101,37 @@ class SimulatedPeer:
             now=world.clock.now,
             pace=pace,
             swarm_size=world.swarm_size,
+            private=None if seal is None else self._private(identity.peer_id, seal, rng),
         )
         peer.listen_port = PORT
-        codec = Codec(manifest.learning, len(world.catalogue.keys))
+        codec = Codec(manifest.learning, len(world.catalogue.keys), sums)
         self.endpoint = Endpoint(peer, identity, manifest.swarm_id, codec, rng.bytes)
         world.network.attach(name, self)
         self._arm(world.clock.now)
+
+    def _private(self, own_id: PeerId, seal: Seal, rng: np.random.Generator) -> PrivatePeer:
+        world, n_items = self.world, len(self.world.catalogue.keys)
+        assert world.manifest.promise is not None
+        return PrivatePeer(
+            own_id=own_id,
+            swarm_id=world.manifest.swarm_id,
+            promise=world.manifest.promise,
+            n_items=n_items,
+            popularity_statistic=lambda: popularity_statistic(self.items, n_items),
+            pair_statistic=lambda selected, expected: pair_statistic(self.items, selected, expected, n_items),
+            record=lambda number: self.ledger.record_sum(number),
+            sealer=seal,
+            rng=rng.spawn(1)[0],
+            random_bytes=rng.bytes,
+            now=world.clock.now,
+            noise=lambda: NoiseStream(rng.bytes(KEY_BYTES)),
+        )
+
+    @property
+    def private(self) -> PrivatePeer:
+        """In a swarm with a promise."""
+        assert self.peer.private is not None
+        return self.peer.private
 
     @property
     def peer(self) -> Peer:
@@ -142,7 +186,9 @@ class SimulatedPeer:
 
 @dataclass
 class World:
-    """The whole simulated swarm."""
+    """The whole simulated swarm. In one with a promise the clock counts seconds since 1970, and only the keys of masks, which are
+    the operating system's, differ from one run to the next.
+    """
 
     manifest: Manifest
     catalogue: Catalogue
@@ -151,10 +197,15 @@ class World:
     swarm_size: int | None = None
     """What every peer is told of it. None: each counts whom it has heard of."""
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
+    """How often each peer was started."""
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.network = Network(self.clock, np.random.default_rng([self.seed, 1]))
+        self.signatures = Signatures()
+        n_items, promise = len(self.catalogue.keys), self.manifest.promise
+        self.sum_codec = None if promise is None else SumCodec(*sizes_of(promise, n_items), n_items)
         self._start = initial_state(self.manifest.learning, bytes.fromhex(self.manifest.seed), self.catalogue.keys)
 
     def new_learner(self) -> Learner:
@@ -194,6 +245,8 @@ class World:
         """Start a peer that nobody hears of, and that hears of nobody: `connect` it. learning_rng, pace: as of `Peer`."""
         key = hashlib.sha256(f"{self.seed}/{identity_of or name}".encode()).digest()
         peer = SimulatedPeer(self, name, key, self.settings, learning_rng, pace)
+        if items is not None:
+            peer.items = items
         if items is not None and values is not None:
             peer.learner.set_interactions(items, values, times)
         self.peers[name] = peer

@@ -37,6 +37,7 @@ from p2prec.peer.messages import (
     Resolve,
     is_host_literal,
 )
+from p2prec.peer.sum_messages import InSum, Relays
 from p2prec.wire.fields import binary, exactly, malformed, text, uint, unpack_array
 from p2prec.wire.limits import (
     ENVELOPE_BYTES,
@@ -49,11 +50,13 @@ from p2prec.wire.limits import (
     MAX_FRAME_BYTES,
     MAX_HOST_CHARACTERS,
     MAX_PEERS_PAYLOAD_BYTES,
+    MAX_RELAYS_PAYLOAD_BYTES,
     MAX_ROUNDS,
     NONCE_BYTES,
     SWARM_ID_BYTES,
     TOKEN_BYTES,
 )
+from p2prec.wire.sum_codec import SumCodec
 from p2prec.wire.tables import TABLES_FIELDS, TablesLayout
 
 
@@ -72,6 +75,9 @@ class MessageType(IntEnum):
     PEERS_REQUEST = 10
     PEERS = 11
     CLOSE = 12
+    IN_SUM = 13
+    """This and the next: in swarms with a promise alone (protocols/privacy-v1.md)."""
+    RELAYS = 14
 
 
 _TYPE_OF: Final[dict[type, MessageType]] = {
@@ -87,7 +93,10 @@ _TYPE_OF: Final[dict[type, MessageType]] = {
     PeersRequest: MessageType.PEERS_REQUEST,
     Peers: MessageType.PEERS,
     Close: MessageType.CLOSE,
+    InSum: MessageType.IN_SUM,
+    Relays: MessageType.RELAYS,
 }
+_OF_SUMS: Final = (MessageType.IN_SUM, MessageType.RELAYS)
 _NOT_PRINTABLE_ASCII = re.compile(r"[^ -~]")
 _TABLE_HEADERS_BYTES = 128
 """More than msgpack adds to a table message: the array, eleven bin headers, the exchange id, the age and the part."""
@@ -96,19 +105,25 @@ _TABLE_HEADERS_BYTES = 128
 class Codec:
     """Encodes and decodes the payloads of one swarm. Holds no state but the sizes."""
 
-    def __init__(self, parameters: LearningParameters, n_items: int) -> None:
-        """Raises UsageError when the tables of this swarm do not fit into a frame."""
+    def __init__(self, parameters: LearningParameters, n_items: int, sums: SumCodec | None = None) -> None:
+        """sums: of a swarm with a promise. Raises UsageError when the tables, or sums, of this swarm do not fit into a frame."""
         self._layout = TablesLayout(parameters, n_items)
+        self._sums = sums
         self._max_tables_payload_bytes = self._layout.max_bytes + _TABLE_HEADERS_BYTES
-        if self._max_tables_payload_bytes + ENVELOPE_BYTES > MAX_FRAME_BYTES:
+        largest = max(self._max_tables_payload_bytes, sums.max_payload_bytes if sums is not None else 0)
+        if largest + ENVELOPE_BYTES > MAX_FRAME_BYTES:
             raise UsageError(
-                f"one message of this swarm would take {self._max_tables_payload_bytes + ENVELOPE_BYTES:,} bytes; "
+                f"one message of this swarm would take {largest + ENVELOPE_BYTES:,} bytes; "
                 f"the limit is {MAX_FRAME_BYTES:,}",
                 remedy="choose more parts, fewer factors or a smaller catalogue",
             )
 
     def check_size(self, kind: MessageType, payload: bytes) -> None:
-        """Raises RemoteMisbehaviour ("oversized") when no message of this type is that large."""
+        """Raises RemoteMisbehaviour: "oversized" when no message of this type is that large, "malformed" when this swarm has no
+        such messages.
+        """
+        if self._sums is None and kind in _OF_SUMS:
+            raise malformed("unknown message type")
         limit = self._max_payload_bytes(kind)
         if len(payload) > limit:
             raise RemoteMisbehaviour(Refusal.OVERSIZED, f"{len(payload)} bytes of {kind.name}, at most {limit}")
@@ -116,7 +131,7 @@ class Codec:
     def encode(self, message: Message) -> tuple[MessageType, bytes]:
         """The type and payload of a message. Raises ValueError for one that the other side would have to refuse."""
         kind = _TYPE_OF[type(message)]
-        payload: bytes = msgpack.packb(self._fields(message), use_bin_type=True)
+        payload = self._payload(message)
         try:
             self.decode(kind, payload)
         except RemoteMisbehaviour as refusal:
@@ -129,9 +144,26 @@ class Codec:
         The tables of an offer or answer are read-only.
         """
         self.check_size(kind, payload)
+        if self._sums is not None and kind in _OF_SUMS:
+            in_sum = kind is MessageType.IN_SUM
+            return self._sums.decode_in_sum(payload) if in_sum else self._sums.decode_relays(payload)
         return self._message(kind, unpack_array(payload, max_items=MAX_ADDRESSES))
 
+    def _payload(self, message: Message) -> bytes:
+        if isinstance(message, InSum | Relays):
+            if self._sums is None:
+                raise ValueError("this swarm has no private sums")
+            if isinstance(message, InSum):
+                return self._sums.encode_in_sum(message)
+            return self._sums.encode_relays(message)
+        payload: bytes = msgpack.packb(self._fields(message), use_bin_type=True)
+        return payload
+
     def _max_payload_bytes(self, kind: MessageType) -> int:
+        if kind is MessageType.RELAYS:
+            return MAX_RELAYS_PAYLOAD_BYTES
+        if kind is MessageType.IN_SUM and self._sums is not None:
+            return self._sums.max_payload_bytes
         if kind in (MessageType.OFFER, MessageType.ANSWER):
             return self._max_tables_payload_bytes
         return MAX_PEERS_PAYLOAD_BYTES if kind is MessageType.PEERS else MAX_CONTROL_PAYLOAD_BYTES
@@ -156,6 +188,7 @@ class Codec:
                 return [[address.peer_id, address.host, address.port] for address in addresses]
             case Close(reason, detail):
                 return [int(reason), _for_people(detail)]
+        raise ValueError(f"no fields for {type(message).__name__}")
 
     def _message(self, kind: MessageType, fields: Sequence[Any]) -> Message:
         match kind:
@@ -190,6 +223,8 @@ class Codec:
                 reason, detail = exactly(fields, 2)
                 known = uint(reason, "reason", min(CloseReason), max(CloseReason))
                 return Close(CloseReason(known), text(detail, "detail", MAX_DETAIL_CHARACTERS))
+            case MessageType.IN_SUM | MessageType.RELAYS:
+                raise malformed("unknown message type")
 
     def _exchange(self, fields: Sequence[Any]) -> tuple[bytes, int, QuantizedTables]:
         exchange_id, age_rounds, *tables = exactly(fields, 2 + TABLES_FIELDS)

@@ -16,6 +16,9 @@ MAX_CONTROL_PAYLOAD_BYTES = 512
 MAX_PEERS_PAYLOAD_BYTES = 8192
 """The largest payload of a list of addresses: 64 entries of at most 52 + 39 characters, a port and their headers."""
 
+MAX_RELAYS_PAYLOAD_BYTES = 262_144
+"""The largest payload of messages that are passed on in a swarm with a promise."""
+
 MAX_ADDRESSES = 64
 MAX_HOST_CHARACTERS = 39
 """The longest IPv6 literal without a zone."""

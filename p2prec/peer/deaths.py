@@ -1,0 +1,94 @@
+"""Who is dead in a private sum: found out by neighbours, said to everybody, and contradicted by those who live (after SWIM).
+
+A peer whose link broke and is not back after a while is suspected by the neighbour that lost it, aloud. If it lives and can be
+reached at all it contradicts; every contradiction has a higher number than the suspicion, so that it also beats those that arrive
+late. Whoever has heard of a suspicion and of no contradiction within a notice holds the peer for dead from then on, for the whole
+sum. Das, Gupta, Motivala 2002, "SWIM"; without its probing: neighbours are pinged anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2prec.peer.sum_messages import Alive, Suspected
+from p2prec.types import PeerId
+
+PATIENCE = 0.5
+"""Of a notice: for so long, up to twice as long, a lost neighbour may come back before it is suspected."""
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    incarnation: int
+    dead_at: float
+
+
+class DeathWatch:
+    """One peer's view of who lives, in one sum."""
+
+    def __init__(self, own_id: PeerId, notice_s: float, rng: np.random.Generator) -> None:
+        self.own_id = own_id
+        self._notice_s, self._rng = notice_s, rng
+        self._incarnation = 0
+        self._known: dict[PeerId, int] = {}
+        """How often others have contradicted."""
+        self._lost: dict[PeerId, float] = {}
+        """Neighbours whose link broke, and when to say so."""
+        self._suspected: dict[PeerId, _Suspicion] = {}
+
+    def lost(self, peer: PeerId, now: float) -> None:
+        """The link to a neighbour broke."""
+        patience_s = PATIENCE * self._notice_s * (1 + float(self._rng.random()))
+        self._lost.setdefault(peer, now + patience_s)
+
+    def met(self, peer: PeerId) -> None:
+        """It is a neighbour (again)."""
+        self._lost.pop(peer, None)
+
+    def on_suspected(self, message: Suspected, now: float) -> Alive | None:
+        """Somebody suspects a peer. Returns the contradiction, if it is this one."""
+        if message.peer == self.own_id:
+            if message.incarnation < self._incarnation:
+                return None  # it has been answered
+            self._incarnation = message.incarnation + 1
+            return Alive(self._incarnation)
+        if message.incarnation >= self._known.get(message.peer, 0):
+            self._lost.pop(message.peer, None)  # said already
+            suspicion = _Suspicion(message.incarnation, now + self._notice_s)
+            self._suspected.setdefault(message.peer, suspicion)
+        return None
+
+    def on_alive(self, peer: PeerId, message: Alive) -> None:
+        """A peer contradicts."""
+        if message.incarnation > self._known.get(peer, 0):
+            self._known[peer] = message.incarnation
+            suspicion = self._suspected.get(peer)
+            if suspicion is not None and suspicion.incarnation < message.incarnation:
+                del self._suspected[peer]
+
+    def forget(self, peer: PeerId) -> None:
+        """It is dead, or was none of the sum's."""
+        self._lost.pop(peer, None)
+        self._suspected.pop(peer, None)
+
+    def suspicions(self, now: float) -> list[Suspected]:
+        """What to say to everybody now. This peer believes it from then on, like those who hear it."""
+        due = [peer for peer, at in self._lost.items() if now >= at]
+        found = [Suspected(peer, self._known.get(peer, 0)) for peer in due]
+        for suspicion in found:
+            del self._lost[suspicion.peer]
+            self.on_suspected(suspicion, now)
+        return found
+
+    def dead(self, now: float) -> list[PeerId]:
+        """Who is to be held for dead from now on; each is returned once."""
+        due = [peer for peer, suspicion in self._suspected.items() if now >= suspicion.dead_at]
+        for peer in due:
+            del self._suspected[peer]
+        return due
+
+    def due(self) -> float:
+        """When there may be something to say or to believe."""
+        return min([*self._lost.values(), *(s.dead_at for s in self._suspected.values())], default=float("inf"))

@@ -1,0 +1,214 @@
+"""Messages that pass through other peers: to everybody by flooding, to one peer along the way that its enrolment came.
+
+Every message is signed by its origin and passed on unchanged. A flood goes to all neighbours but those it came from, once. One
+for a single peer goes to the neighbour from which that peer's own enrolment arrived first: each hop is nearer to it, without any
+routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left the message is lost, and its
+origin, which hears no answer, sends it again, by any of its ways.
+
+What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
+out. All that is kept is bounded, for each origin and altogether; beyond the bounds messages are dropped without a word, since
+honest peers may differ in what they have kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from p2prec.peer.sum_messages import FLOODED, ROUTED, Enrol, Relayed, Relays, SumMessage
+from p2prec.types import PeerId
+
+MAX_HOPS = 32
+"""Of a message to one peer; in a swarm with 8 neighbours each, a thousand peers are 4 or 5 apart."""
+MAX_FLOODS_OF_ONE = 1024
+"""Of one origin in one sum. An honest one has one enrolment, and a few words for each peer that dies near it."""
+MAX_FLOODS = 200_000
+"""Of all origins in one sum."""
+MAX_WAITING = 20_000
+"""To be passed on at the next flush."""
+MAX_ROUTES = 3
+"""Neighbours kept as ways to one peer."""
+FRAME_RELAYS = 1024
+FRAME_BYTES = 200_000
+"""In one frame; the rest goes into the next."""
+_OVERHEAD = 160
+"""Bytes of a relay but its body, about."""
+
+
+class Sealer(Protocol):
+    """Signs this peer's messages and opens those of others (`p2prec.wire.seal`)."""
+
+    def seal(self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage) -> Relayed: ...
+
+    def open(self, relayed: Relayed) -> SumMessage:
+        """The message inside. Raises RemoteMisbehaviour: forged, malformed or oversized."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message for this peer."""
+
+    origin: PeerId
+    number: int
+    message: SumMessage
+
+
+@dataclass(slots=True)
+class _Waiting:
+    relayed: Relayed
+    known_to: set[PeerId]
+    """Neighbours that have it: it came from them."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What is remembered of one sum."""
+
+    floods: OrderedDict[tuple[PeerId, bytes], Relayed] = field(default_factory=OrderedDict)
+    of_origin: dict[PeerId, int] = field(default_factory=dict)
+    routes: dict[PeerId, list[PeerId]] = field(default_factory=dict)
+    """By origin: neighbours from which its enrolment came, the first one first."""
+
+
+class Post:
+    """One peer's post office. The caller says which sums are under way, and delivers what comes out of `flush`."""
+
+    def __init__(self, own_id: PeerId, sealer: Sealer, random_bytes: Callable[[int], bytes], hop_s: float) -> None:
+        self.own_id = own_id
+        self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
+        self._sums: dict[int, _Sum] = {}
+        self._outbox: dict[tuple[PeerId, bytes], _Waiting] = {}
+        self._flushed_at = float("-inf")
+        self._served: dict[PeerId, float] = {}
+
+    def open(self, number: int) -> None:
+        """A sum begins: its messages are taken from now on."""
+        self._sums.setdefault(number, _Sum())
+
+    def close(self, number: int) -> None:
+        """It is over: all that is kept of it is dropped."""
+        self._sums.pop(number, None)
+
+    @property
+    def open_sums(self) -> Collection[int]:
+        return self._sums.keys()
+
+    # --- sending ---
+
+    def send(self, to: PeerId | None, number: int, message: SumMessage) -> None:
+        """Post an own message; it leaves with the next flush. to: None for everybody. Dropped if the sum is not open."""
+        assert isinstance(message, FLOODED if to is None else ROUTED)
+        known = self._sums.get(number)
+        if known is None:
+            return
+        relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message)
+        if to is None:
+            known.floods[relayed.origin, relayed.token] = relayed
+        self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, set())
+
+    def due(self) -> float:
+        """When `flush` has something to do."""
+        return self._flushed_at + self._hop_s if self._outbox else float("inf")
+
+    def flush(self, neighbours: Collection[PeerId], now: float) -> list[tuple[PeerId, Relays]]:
+        """What to send to whom now; nothing before it is due, or without neighbours."""
+        if not neighbours or now < self.due():
+            return []
+        self._flushed_at = now
+        outgoing: dict[PeerId, list[Relayed]] = {}
+        for waiting in self._outbox.values():
+            for neighbour in self._next(waiting, neighbours):
+                outgoing.setdefault(neighbour, []).append(waiting.relayed)
+        self._outbox.clear()
+        return [(to, frame) for to, relays in outgoing.items() for frame in in_frames(relays)]
+
+    def _next(self, waiting: _Waiting, neighbours: Collection[PeerId]) -> Iterable[PeerId]:
+        to = waiting.relayed.to
+        if to is not None:
+            if to in neighbours:
+                return [to]
+            known = self._sums.get(waiting.relayed.number)
+            ways = known.routes.get(to, []) if known is not None else []
+            open_ways = [way for way in ways if way in neighbours and way not in waiting.known_to]
+            if not waiting.known_to and open_ways:
+                # An own message: when it is repeated, perhaps the first way was the trouble.
+                return [open_ways[waiting.relayed.token[0] % len(open_ways)]]
+            return open_ways[:1] or (neighbours if not waiting.known_to else [])
+        return [neighbour for neighbour in sorted(neighbours) if neighbour not in waiting.known_to]
+
+    def catch_up(self, neighbour: PeerId, now: float, *, every_s: float) -> list[tuple[PeerId, Relays]]:
+        """All floods of the open sums, for a neighbour that has just been met and may have missed some."""
+        if now - self._served.get(neighbour, float("-inf")) < every_s:
+            return []
+        self._served[neighbour] = now
+        floods = [relayed for known in self._sums.values() for relayed in known.floods.values()]
+        return [(neighbour, frame) for frame in in_frames(floods)]
+
+    # --- receiving ---
+
+    def receive(self, neighbour: PeerId, relays: Relays) -> Iterator[Letter]:
+        """Take what a neighbour passes on; gives what is for this peer. Raises RemoteMisbehaviour for what no honest peer
+        passes on: a signature that is not the origin's, or content that is malformed. What came before it has counted.
+        """
+        for relayed in relays.relays:
+            known = self._sums.get(relayed.number)
+            if known is None or relayed.origin == self.own_id:
+                continue
+            letter = self._flood(neighbour, relayed, known) if relayed.to is None else self._routed(neighbour, relayed)
+            if letter is not None:
+                yield letter
+
+    def _flood(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
+        name = (relayed.origin, relayed.token)
+        if name in known.floods:
+            waiting = self._outbox.get(name)
+            if waiting is not None:
+                waiting.known_to.add(neighbour)
+            self._note_route(neighbour, relayed, known)
+            return None
+        count = known.of_origin.get(relayed.origin, 0)
+        if count >= MAX_FLOODS_OF_ONE or len(known.floods) >= MAX_FLOODS:
+            return None
+        message = self._sealer.open(relayed)
+        known.floods[name] = relayed
+        known.of_origin[relayed.origin] = count + 1
+        self._pass_on(neighbour, relayed)
+        if isinstance(message, Enrol):
+            known.routes.setdefault(relayed.origin, [neighbour])
+        return Letter(relayed.origin, relayed.number, message)
+
+    def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
+        """Another neighbour has the enrolment as well: a second way, should the first one end."""
+        routes = known.routes.get(relayed.origin)
+        if routes is not None and neighbour not in routes and len(routes) < MAX_ROUTES:
+            routes.append(neighbour)
+
+    def _routed(self, neighbour: PeerId, relayed: Relayed) -> Letter | None:
+        if (relayed.origin, relayed.token) in self._outbox:
+            return None
+        if relayed.to != self.own_id:
+            if relayed.hops > 0:
+                self._sealer.open(relayed)
+                self._pass_on(neighbour, replace(relayed, hops=relayed.hops - 1))
+            return None
+        return Letter(relayed.origin, relayed.number, self._sealer.open(relayed))
+
+    def _pass_on(self, neighbour: PeerId, relayed: Relayed) -> None:
+        if len(self._outbox) < MAX_WAITING:
+            self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, {neighbour})
+
+
+def in_frames(relays: list[Relayed]) -> list[Relays]:
+    """Relays in frames of a bounded size, in their order."""
+    frames: list[list[Relayed]] = []
+    size = 0
+    for relayed in relays:
+        size += len(relayed.body) + _OVERHEAD
+        if not frames or size > FRAME_BYTES or len(frames[-1]) >= FRAME_RELAYS:
+            frames.append([])
+            size = len(relayed.body) + _OVERHEAD
+        frames[-1].append(relayed)
+    return [Relays(tuple(frame)) for frame in frames]

@@ -1,0 +1,435 @@
+"""One peer of a swarm with a promise, sans I/O: both private sums in turn, and the agreement on items between them
+(protocols/privacy-v1.md).
+
+All times are seconds since 1970 (UTC), as the promise says them. `p2prec.peer.peer.Peer` drives it and carries what it returns:
+messages to neighbours, in order. Nothing that depends on the person leaves before `SumPeer` has put all noise in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+
+from p2prec.manifest import Promise
+from p2prec.model.pairs import (
+    POPULARITY_ITEMS,
+    VOID_ABOVE,
+    expected_popularity,
+    n_pairs,
+    n_selected,
+    pair_noise,
+    popularity_noise,
+    popularity_of,
+)
+from p2prec.peer.agreement import Agreement
+from p2prec.peer.deaths import DeathWatch
+from p2prec.peer.post import Letter, Post, Sealer
+from p2prec.peer.sum_messages import (
+    DIRECT,
+    ROUTED,
+    Alive,
+    Gone,
+    InSum,
+    Relays,
+    Result,
+    ResultRequest,
+    Selection,
+    SumDecline,
+    SumOffer,
+    Suspected,
+)
+from p2prec.peer.sum_outcome import SumOutcome, as_result, from_result
+from p2prec.peer.sum_peer import Outgoing, SumPeer, Timetable
+from p2prec.privacy.plan import PrivacyPlan, SumPlan
+from p2prec.privacy.stream import NoiseStream
+from p2prec.types import FloatArray, IndexArray, PeerId, SwarmId
+
+POPULARITY, PAIRS = 1, 2
+"""The numbers of both sums."""
+HOPS_IN_A_NOTICE = 20
+"""What is passed on waits for at most a notice divided by this at each peer."""
+EARLY_S = 60.0
+"""Before a sum begins its messages are taken already: clocks differ."""
+PATIENCE = 5
+"""Neighbours that are asked for a result before a copy that has not settled has to do."""
+LEAST_WEIGHT = 0.1
+"""A copy with less of the contributions in it is none."""
+
+LinkMessage = InSum | Relays
+Outbox = list[tuple[PeerId, LinkMessage]]
+"""Messages to neighbours, in order."""
+
+
+def sizes_of(promise: Promise, n_items: int) -> tuple[dict[int, int], int]:
+    """The number of values in each sum, and how many items are counted in pairs: the same for the whole swarm."""
+    plan = PrivacyPlan.of(promise.epsilon, promise.delta, promise.n_people)
+    selected = n_selected(n_items, promise.n_people, plan.pairs.mu)
+    return {POPULARITY: n_items, PAIRS: n_pairs(selected)}, selected
+
+
+def timetable(promise: Promise, number: int) -> Timetable:
+    """Of the sum with this number, 1 or 2."""
+    return Timetable(
+        start=promise.start_of(number),
+        enrol_s=promise.enrol_s,
+        contribute_s=promise.contribute_s,
+        recover_s=promise.recover_s,
+        end_s=promise.end_s,
+        again_s=promise.again_s,
+        exchange_s=promise.exchange_s,
+        notice_s=promise.notice_s,
+        answer_s=promise.answer_s,
+    )
+
+
+class PrivatePeer:
+    """Call `tick` by `next_deadline`, and `received`, `met`, `lost` as it happens. `results` has what is known so far."""
+
+    def __init__(
+        self,
+        *,
+        own_id: PeerId,
+        swarm_id: SwarmId,
+        promise: Promise,
+        n_items: int,
+        popularity_statistic: Callable[[], FloatArray],
+        pair_statistic: Callable[[IndexArray, FloatArray], FloatArray],
+        record: Callable[[int], None],
+        sealer: Sealer,
+        rng: np.random.Generator,
+        random_bytes: Callable[[int], bytes],
+        now: float,
+        noise: Callable[[], NoiseStream] = NoiseStream.private,
+        results: Mapping[int, SumOutcome] | None = None,
+        selected: IndexArray | None = None,
+    ) -> None:
+        """popularity_statistic: (n_items,), asked once, when contributing to the first sum; pair_statistic: of (selected items,
+        expected popularity of them), likewise in the second; record: writes the ledger row of a sum (1 or 2), durably, before
+        anything else happens; it raises StoreError, and then nothing is contributed. rng: draws neighbours, nothing secret.
+        results, selected: what an earlier run of this peer knew.
+
+        Raises ValueError for a promise that is none.
+        """
+        self.own_id, self.promise, self.n_items = own_id, promise, n_items
+        self.results: dict[int, SumOutcome] = dict(results or {})
+        """By the number of the sum, 1 and 2: what it came to. Grows, and changes otherwise never."""
+        self.selected = selected
+        """(n_selected,) the items that are counted in pairs, once agreed."""
+        self.objection: Callable[[], str] = lambda: ""
+        """Why this peer is not to contribute now, in words; "" if nothing speaks against it."""
+        plan = PrivacyPlan.of(promise.epsilon, promise.delta, promise.n_people)
+        self._plans: dict[int, SumPlan] = {POPULARITY: plan.popularity, PAIRS: plan.pairs}
+        self._counts, selection = sizes_of(promise, n_items)
+        self._swarm_id, self._record, self._rng, self._noise = swarm_id, record, rng, noise
+        self._popularity_statistic, self._pair_statistic = popularity_statistic, pair_statistic
+        self._began = now
+        self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
+        self._post = Post(own_id, sealer, random_bytes, self._hop_s)
+        self._sums: dict[int, SumPeer] = {}
+        """Those under way in which this peer takes part."""
+        self._watches: dict[int, DeathWatch] = {}
+        self._opened: set[int] = set()
+        self._ticked_at = now
+        self._announced_gone: set[int] = set()
+        self._agreement = Agreement(own_id, POPULARITY, selection)
+        self._participants: frozenset[PeerId] = frozenset()
+        """Of the first sum, those who lived at its end."""
+        self._asked: dict[int, list[PeerId]] = {POPULARITY: [], PAIRS: []}
+        self._ask_at = dict.fromkeys((POPULARITY, PAIRS), 0.0)
+        self._unsettled: dict[int, SumOutcome] = {}
+        self._told: dict[tuple[PeerId, int], float] = {}
+        self._neighbours: Collection[PeerId] = ()
+        """As of the last tick; a dict view of the neighbourhood's, so always those of now."""
+
+    # --- what the driver may show ---
+
+    @property
+    def pace_s(self) -> float:
+        """About how often a neighbour has to be heard at most: its messages are counted by this."""
+        return min(self.promise.exchange_s, self._hop_s)
+
+    def sum_peer(self, number: int) -> SumPeer | None:
+        """This peer's part in a sum that is under way; None before, after, and if it takes none."""
+        return self._sums.get(number)
+
+    # --- time ---
+
+    @property
+    def next_deadline(self) -> float:
+        """When to call `tick` next, at the latest."""
+        unopened = {POPULARITY, PAIRS} - self._opened
+        starts = [self._opens(number) for number in unopened]
+        # A message that has come in meanwhile may have to be passed on.
+        posts = [self._ticked_at + 2 * self._hop_s] if self._post.open_sums else []
+        asking = [self._ask_at[number] for number in (POPULARITY, PAIRS) if self._is_missing(number)]
+        sums = [one.next_deadline for one in self._sums.values()]
+        watches = [watch.due() for watch in self._watches.values()]
+        return min([*starts, *posts, *asking, *sums, *watches, self._post.due(), self._proposes_at()], default=math.inf)
+
+    def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
+        """Do what is due. neighbours: who can be reached now."""
+        self._neighbours, self._ticked_at = neighbours, now
+        out: Outbox = []
+        for number in (POPULARITY, PAIRS):
+            self._open_or_close(number, now)
+            out += self._follow(number, now)
+        for number, one in list(self._sums.items()):
+            out += self._dispatch(number, one.tick(now, self._eligible(one)))
+            out += self._watch(number, one, now)
+            if one.is_over:
+                self._finish(number, one, now)
+        if now >= self._proposes_at():
+            items = self._agreement.propose(self._popularity())
+            self._post.send(None, PAIRS, Selection(items))
+        return [*out, *self._post.flush(neighbours, now)]
+
+    def pass_on(self, now: float) -> Outbox:
+        """What has come in to be passed on, if it is time to. Call after `received`."""
+        return list(self._post.flush(self._neighbours, now))
+
+    def _opens(self, number: int) -> float:
+        return self.promise.start_of(number) - EARLY_S
+
+    def _open_or_close(self, number: int, now: float) -> None:
+        promise = self.promise
+        closes = promise.end_of(number) + 2 * promise.notice_s
+        if now >= closes:
+            self._opened.add(number)
+            self._post.close(number)
+        elif now >= self._opens(number) and number not in self._opened:
+            self._opened.add(number)
+            self._post.open(number)
+            if self._began <= promise.start_of(number):
+                self._take_part(number)
+        late = number in self._post.open_sums and self._began > promise.start_of(number)
+        if late and self._neighbours and number not in self._announced_gone:
+            # An earlier run of this peer may have taken part: what it held died with it.
+            self._announced_gone.add(number)
+            self._post.send(None, number, Gone())
+
+    def _take_part(self, number: int) -> None:
+        statistic = self._popularity_statistic if number == POPULARITY else self._pairs_of_own
+        self._sums[number] = SumPeer(
+            self.own_id,
+            self._swarm_id,
+            number,
+            self._plans[number],
+            self.promise.n_people,
+            self._counts[number],
+            statistic,
+            lambda: self._record(number),
+            timetable(self.promise, number),
+            self._rng,
+            self._noise,
+            lambda: self.objection() or ("" if number == POPULARITY else self._agree()),
+            lambda mean: self._is_void(number, mean),
+        )
+        self._watches[number] = DeathWatch(self.own_id, self.promise.notice_s, self._rng)
+
+    def _eligible(self, one: SumPeer) -> list[PeerId]:
+        return sorted(peer for peer in self._neighbours if peer in one.roster and peer not in one.dead)
+
+    def _watch(self, number: int, one: SumPeer, now: float) -> Outbox:
+        watch = self._watches[number]
+        out: Outbox = []
+        for suspicion in watch.suspicions(now):
+            self._post.send(None, number, suspicion)
+        for dead in watch.dead(now):
+            out += self._dispatch(number, one.peer_died(dead, now))
+        return out
+
+    # --- messages ---
+
+    def received(self, neighbour: PeerId, message: LinkMessage, now: float) -> Outbox:
+        """Handle a message of a neighbour. Raises RemoteMisbehaviour."""
+        out: Outbox = []
+        if isinstance(message, Relays):
+            for letter in self._post.receive(neighbour, message):
+                out += self._on_letter(letter, now)
+            return out
+        number, inner = message.number, message.message
+        one = self._sums.get(number)
+        match inner:
+            case ResultRequest():
+                return self._tell(neighbour, number, now)
+            case Result():
+                self._on_result(neighbour, number, inner)
+            case SumOffer() if one is None:
+                return [(neighbour, InSum(number, SumDecline(inner.exchange)))]
+            case _ if one is not None:
+                return self._dispatch(number, one.receive(neighbour, inner, now))
+        return []
+
+    def _on_letter(self, letter: Letter, now: float) -> Outbox:
+        number, message = letter.number, letter.message
+        if isinstance(message, Selection):
+            if number == PAIRS and (not self._participants or letter.origin in self._participants):
+                self._agreement.hear(letter.origin, message.items)
+            return []
+        one, watch = self._sums.get(number), self._watches.get(number)
+        if one is None or watch is None:
+            return []
+        match message:
+            case Suspected():
+                known = message.peer in one.roster and message.peer not in one.dead
+                contradiction = watch.on_suspected(message, now) if known and not one.declared_dead else None
+                if contradiction is not None:
+                    self._post.send(None, number, contradiction)
+            case Alive():
+                watch.on_alive(letter.origin, message)
+            case Gone():
+                if letter.origin in one.roster:
+                    watch.forget(letter.origin)
+                    return self._dispatch(number, one.peer_died(letter.origin, now))
+            case _:
+                return self._dispatch(number, one.receive(letter.origin, message, now))
+        return []
+
+    def _dispatch(self, number: int, messages: Outgoing) -> Outbox:
+        """Send each the way it goes: on a link, or by post. What only a link can carry is lost if there is none."""
+        out: Outbox = []
+        for to, message in messages:
+            if to is not None and to in self._neighbours and isinstance(message, DIRECT):
+                out.append((to, InSum(number, message)))
+            elif to is None or isinstance(message, ROUTED):
+                self._post.send(to, number, message)
+        return out
+
+    def met(self, peer: PeerId, now: float) -> Outbox:
+        """A peer has become a neighbour (again): it may have missed what was said to everybody."""
+        for watch in self._watches.values():
+            watch.met(peer)
+        return list(self._post.catch_up(peer, now, every_s=self.promise.notice_s))
+
+    def lost(self, peer: PeerId, now: float) -> None:
+        """The link to a neighbour has ended."""
+        for number, watch in self._watches.items():
+            one = self._sums[number]
+            if peer in one.roster and peer not in one.dead:
+                watch.lost(peer, now)
+
+    def leave(self, now: float) -> Outbox:
+        """Stop gracefully: a neighbour gets what this peer holds. With an exchange open it is as if it had crashed."""
+        out: Outbox = []
+        for number, one in self._sums.items():
+            eligible = self._eligible(one)
+            if eligible and one.has_something:
+                chosen = eligible[int(self._rng.integers(len(eligible)))]
+                out += self._dispatch(number, one.leave(chosen))
+        return out
+
+    # --- which items ---
+
+    def _popularity(self) -> FloatArray:
+        return popularity_of(self.results[POPULARITY].mean)
+
+    def _proposes_at(self) -> float:
+        """When this peer is to propose; never if it has, if somebody before it did, or without a copy of its own."""
+        outcome, times = self.results.get(POPULARITY), timetable(self.promise, PAIRS)
+        if outcome is None or outcome.is_void or PAIRS not in self._sums or not self._participants:
+            return math.inf
+        agreement = self._agreement
+        if agreement.has_proposed or self.selected is not None or agreement.agreed(self._popularity()) is not None:
+            return math.inf
+        at = times.start + agreement.place(self._participants) * times.notice_s
+        return at if at < times.start + times.contribute_s - times.notice_s else math.inf
+
+    def _agree(self) -> str:
+        """Adopt the list that counts. Returns why this peer cannot count pairs, in words."""
+        outcome = self.results.get(POPULARITY)
+        if outcome is None:
+            return "the first sum has no result here"
+        if outcome.is_void:
+            return "the first sum is void"
+        if self.selected is None:
+            self.selected = self._agreement.agreed(self._popularity())
+        return "" if self.selected is not None else "nobody has proposed a list of items that is plausible"
+
+    @property
+    def expected(self) -> FloatArray | None:
+        """(n_selected,) the popularity by which this peer centres its history; None before the items are agreed on."""
+        outcome = self.results.get(POPULARITY)
+        if outcome is None or self.selected is None:
+            return None
+        return expected_popularity(
+            popularity_of(outcome.mean), self.selected, outcome.noise_std * math.sqrt(POPULARITY_ITEMS)
+        )
+
+    def _pairs_of_own(self) -> FloatArray:
+        expected = self.expected
+        assert self.selected is not None
+        assert expected is not None
+        return self._pair_statistic(self.selected, expected)
+
+    # --- results ---
+
+    def _is_void(self, number: int, mean: FloatArray) -> bool:
+        found = popularity_noise(mean) if number == POPULARITY else pair_noise(mean, self._agreement.count)
+        one = self._sums[number]
+        return found > VOID_ABOVE * one.value.planned_std
+
+    def _finish(self, number: int, one: SumPeer, now: float) -> None:
+        """A sum is over: keep what it came to, if this peer's copy is one."""
+        if number == POPULARITY:
+            self._participants = frozenset(peer for peer in one.roster if peer not in one.dead)
+        if one.value.weight > LEAST_WEIGHT and not one.declared_dead:
+            mean = one.value.mean()
+            outcome = SumOutcome(
+                mean, len(one.roster), one.value.planned_std, self._is_void(number, mean), one.mixed_again
+            )
+            if one.value.is_settled and (number == POPULARITY or not self._agree()):
+                self.results.setdefault(number, outcome)
+            else:
+                self._unsettled[number] = outcome
+        del self._sums[number], self._watches[number]
+        self._ask_at[number] = now + self.promise.notice_s
+
+    def _is_missing(self, number: int) -> bool:
+        """Whether a neighbour is to be asked for the result of a sum."""
+        before = number == POPULARITY or POPULARITY in self.results
+        return number not in self.results and number not in self._sums and number in self._ask_at and before
+
+    def _follow(self, number: int, now: float) -> Outbox:
+        """Ask a neighbour for the result of a sum that is over, if this peer has none of its own."""
+        earliest = self.promise.start_of(number) + self.promise.end_s + 2 * self.promise.notice_s
+        if not self._is_missing(number):
+            return []
+        if now < max(self._ask_at[number], earliest):
+            self._ask_at[number] = max(self._ask_at[number], earliest)
+            return []
+        self._ask_at[number] = now + self.promise.answer_s
+        if len(self._asked[number]) >= PATIENCE and number in self._unsettled:
+            self.results[number] = self._unsettled.pop(number)
+            return []
+        if not self._neighbours:
+            return []
+        neighbours = sorted(self._neighbours)
+        chosen = neighbours[int(self._rng.integers(len(neighbours)))]
+        self._asked[number] = [*self._asked[number], chosen][-PATIENCE:]
+        return [(chosen, InSum(number, ResultRequest()))]
+
+    def _tell(self, neighbour: PeerId, number: int, now: float) -> Outbox:
+        """Answer with the own result, now and then at most: it is large."""
+        outcome = self.results.get(number)
+        if outcome is None or now - self._told.get((neighbour, number), -math.inf) < self.promise.answer_s:
+            return []
+        if number == PAIRS and self.selected is None:
+            return []
+        self._told[neighbour, number] = now
+        result = as_result(outcome, self._plans[number], self.selected if number == PAIRS else None)
+        return [(neighbour, InSum(number, result))]
+
+    def _on_result(self, neighbour: PeerId, number: int, result: Result) -> None:
+        """Take over a neighbour's copy, if it was asked for."""
+        if not self._is_missing(number) or neighbour not in self._asked[number]:
+            return
+        plan = self._plans[number]
+        mean = from_result(result, plan, self._counts[number])
+        std = plan.sum_std(result.people) / result.people
+        if number == PAIRS:
+            self.selected = result.items
+        found = popularity_noise(mean) if number == POPULARITY else pair_noise(mean, self._agreement.count)
+        void = found > VOID_ABOVE * std
+        self.results[number] = SumOutcome(mean, result.people, std, void, is_own=False)

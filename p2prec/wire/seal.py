@@ -1,0 +1,87 @@
+"""Signatures of messages that pass through other peers (protocols/privacy-v1.md, "Relayed messages")."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+
+from p2prec.errors import RemoteMisbehaviour
+from p2prec.identity import Identity, Verifier
+from p2prec.peer.messages import Refusal
+from p2prec.peer.sum_messages import Relayed, SumMessage
+from p2prec.types import PeerId, SwarmId
+from p2prec.wire.sum_codec import SumCodec, key_of
+
+RELAY_DOMAIN = b"p2prec/2 relayed"
+MAX_VERIFIERS = 4096
+MAX_VERIFIED = 1 << 17
+
+
+class Signatures:
+    """Parsed keys, and signatures that were found good a while ago. Peers of one process (a simulation) may share one."""
+
+    def __init__(self) -> None:
+        self._verifiers: OrderedDict[PeerId, Verifier] = OrderedDict()
+        self._good: OrderedDict[bytes, None] = OrderedDict()
+
+    def are_valid(self, origin: PeerId, signature: bytes, signed: bytes) -> bool:
+        """Whether `signature` is the origin's over `signed`."""
+        name = hashlib.sha256(signature + signed).digest()
+        if name in self._good:
+            return True
+        if not self._verifier(origin).is_valid(signature, signed):
+            return False
+        self._good[name] = None
+        if len(self._good) > MAX_VERIFIED:
+            self._good.popitem(last=False)
+        return True
+
+    def _verifier(self, peer: PeerId) -> Verifier:
+        verifier = self._verifiers.pop(peer, None) or Verifier(peer)
+        self._verifiers[peer] = verifier
+        if len(self._verifiers) > MAX_VERIFIERS:
+            self._verifiers.popitem(last=False)
+        return verifier
+
+
+class Seal:
+    """One peer's (implements `p2prec.peer.post.Sealer`)."""
+
+    def __init__(
+        self, identity: Identity, swarm_id: SwarmId, codec: SumCodec, signatures: Signatures | None = None
+    ) -> None:
+        self._identity, self._swarm_id, self._codec = identity, swarm_id, codec
+        self._signatures = signatures or Signatures()
+
+    def seal(self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage) -> Relayed:
+        kind, body = self._codec.encode_body(message)
+        unsigned = Relayed(self._identity.peer_id, to, number, token, hops, kind, body, b"")
+        signature = self._identity.sign(relay_signature_input(self._swarm_id, unsigned))
+        return Relayed(unsigned.origin, to, number, token, hops, kind, body, signature)
+
+    def open(self, relayed: Relayed) -> SumMessage:
+        """The message inside. Raises RemoteMisbehaviour ("forged", "malformed")."""
+        signed = relay_signature_input(self._swarm_id, relayed)
+        try:
+            valid = self._signatures.are_valid(relayed.origin, relayed.signature, signed)
+        except ValueError:  # the origin's key is no point of the curve
+            valid = False
+        if not valid:
+            raise RemoteMisbehaviour(Refusal.FORGED, "the signature of a relayed message is not its origin's")
+        return self._codec.decode_body(relayed)
+
+
+def relay_signature_input(swarm_id: SwarmId, relayed: Relayed) -> bytes:
+    """The 154 bytes that the origin signs. Every part has a fixed length; `hops` is not among them."""
+    return b"".join(
+        (
+            RELAY_DOMAIN,
+            swarm_id,
+            key_of(relayed.origin),
+            bytes(32) if relayed.to is None else key_of(relayed.to),
+            bytes((relayed.number,)),
+            relayed.token,
+            bytes((relayed.kind,)),
+            hashlib.sha256(relayed.body).digest(),
+        )
+    )
