@@ -158,6 +158,7 @@ def _promise(keeper: PromiseKeeper) -> dict[str, Any]:
         now=time.time(),
         n_known=keeper.results.n_known,
         spent_on=keeper.ledger.spent_on,
+        notes=keeper.notes,
         is_running=True,
     )
 

@@ -20,6 +20,7 @@ from p2prec.daemon.history import History
 from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.snapshot import from_stored
 from p2prec.daemon.sum_ledger import SumLedger
+from p2prec.daemon.sum_notes import load_notes
 from p2prec.daemon.sum_results import from_stored as sums_from_stored
 from p2prec.data.catalogue import Catalogue
 from p2prec.errors import StoreError
@@ -136,7 +137,12 @@ def _spent(store: Store, manifest: Manifest, mark: LedgerMark) -> tuple[int, flo
         sums = SumLedger(store, manifest.swarm_id, manifest.promise, mark)
         stored = store.load_model(manifest.swarm_id)
         promise = promise_status(
-            manifest.promise, now=time.time(), n_known=int(stored.age) if stored else 0, spent_on=sums.spent_on
+            manifest.promise,
+            now=time.time(),
+            n_known=int(stored.age) if stored else 0,
+            spent_on=sums.spent_on,
+            notes=load_notes(store, manifest.swarm_id),
+            is_running=False,
         )
         return sums.contributions, sums.epsilon_spent, promise
     counted = StoreLedger(store, manifest, mark)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
+
+from p2prec.daemon.sum_notes import SumNote
 from p2prec.manifest import Promise
 from p2prec.privacy.plan import COLLUDING
 from p2prec.privacy.sum_budget import SUMS
@@ -19,24 +22,18 @@ def promise_status(
     now: float,
     n_known: int,
     spent_on: Collection[int],
-    is_running: bool = False,
-    enrolled: int | None = None,
-    partners: Mapping[int, int] | None = None,
-    sat_out: Mapping[int, str] | None = None,
-    mixes_again: bool = False,
+    notes: Mapping[int, SumNote],
+    is_running: bool,
 ) -> dict[str, Any]:
     """The entry `promise` of a status, ready for JSON.
 
     now: seconds since 1970, UTC; n_known: of how many sums this device has the result; spent_on: sums that it has contributed
-    to, or may have; is_running: a daemon answers; enrolled: who takes part in the sum under way, this device included, None when
-    not known; partners: with how many peers this device masks, by sum; sat_out: why it did not contribute, by sum; mixes_again:
-    the sum under way was void at first.
+    to, or may have; notes: of its part in them, by sum; is_running: a daemon answers.
 
     `stage`: "waiting" (for `sum` to begin), "enrolling", "mixing", "over" (its time is, and this device has no result yet), or
     "learned" (both results are there; `sum` is None). `next_at`: when that changes, None where it does not.
     """
-    stage, number, next_at = _stage(promise, now, n_known, mixes_again)
-    reasons = dict(sat_out or {})
+    stage, number, next_at = _stage(promise, now, n_known, notes)
     return {
         "epsilon": promise.epsilon,
         "delta": promise.delta,
@@ -44,21 +41,21 @@ def promise_status(
         "stage": stage,
         "sum": number,
         "next_at": next_at,
-        "enrolled": enrolled,
         "known": [WHAT[sum_] for sum_ in SUMS[:n_known]],
         "contributed": sorted(spent_on),
-        "partners": {str(sum_): count for sum_, count in sorted((partners or {}).items())},
-        "sat_out": {str(sum_): reason for sum_, reason in sorted(reasons.items()) if reason},
-        "text": _text(promise, stage, number, next_at, now, enrolled, reasons, mixes_again, is_running),
+        "sums": {str(one): msgspec.structs.asdict(note) for one, note in sorted(notes.items())},
+        "text": _text(promise, stage, number, next_at, now, notes, is_running),
     }
 
 
-def _stage(promise: Promise, now: float, n_known: int, mixes_again: bool) -> tuple[str, int | None, float | None]:
+def _stage(
+    promise: Promise, now: float, n_known: int, notes: Mapping[int, SumNote]
+) -> tuple[str, int | None, float | None]:
     if n_known >= len(SUMS):
         return "learned", None, None
     for number in SUMS[n_known:]:
         start = promise.start_of(number)
-        end = promise.end_of(number) if mixes_again else start + promise.end_s + promise.notice_s
+        end = promise.end_of(number) if _note(notes, number).mixed_again else start + promise.end_s + promise.notice_s
         if now < start:
             return "waiting", number, start
         if now < start + promise.contribute_s:
@@ -76,9 +73,7 @@ def _text(
     number: int | None,
     next_at: float | None,
     now: float,
-    enrolled: int | None,
-    sat_out: Mapping[int, str],
-    mixes_again: bool,
+    notes: Mapping[int, SumNote],
     is_running: bool,
 ) -> str:
     if number is None:
@@ -86,17 +81,24 @@ def _text(
     name = f"sum {number} of 2 ({WHAT[number]})"
     wait = "" if next_at is None else _span(next_at - now)
     stopped = "" if is_running else "; this device takes part only while p2prec start runs"
-    reason = sat_out.get(number, "")
+    note = _note(notes, number)
+    reason = note.sat_out
     if stage == "waiting":
         return f"{name} starts in {wait}{stopped}"
     if stage == "enrolling":
-        people = "" if enrolled is None else f"{enrolled} of {promise.n_people + COLLUDING} people have enrolled; "
+        people = f"{note.enrolled} of {promise.n_people + COLLUDING} people have enrolled; " if note.enrolled else ""
         return f"{name}: {people}contributions in {wait}{stopped}"
     if stage == "mixing":
-        doing = "its noise had not cancelled, so it is mixed again" if mixes_again else "contributions are being mixed"
+        doing = (
+            "its noise had not cancelled, so it is mixed again" if note.mixed_again else "contributions are being mixed"
+        )
         part = f"; this device sits it out: {reason}" if reason else ""
         return f"{name}: {doing}, the result in {wait}{part}{stopped}"
     return f"{name} is over, and this device has no result" + (f": it sat out, since {reason}" if reason else "")
+
+
+def _note(notes: Mapping[int, SumNote], number: int) -> SumNote:
+    return notes.get(number, SumNote())
 
 
 def _span(seconds: float) -> str:

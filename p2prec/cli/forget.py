@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,6 +42,7 @@ def forget(
     use it. What the swarm has learned from contributions that were already
     sent cannot be recalled.
     """
+    from p2prec.api.privacy import privacy_report
     from p2prec.cli.ask import state_directory
     from p2prec.cli.screen import counted, safe
     from p2prec.errors import UsageError
@@ -63,11 +64,25 @@ def forget(
         typer.echo(f"Nothing was logged{what}.")
         return
     typer.echo(f"Forgot {counted(erased, 'interaction')}{what}.")
-    if contributions:
+    sums = privacy_report(directory)["sums"]
+    if sums:
+        _say_what_stays_in_sums(sums)
+    elif contributions:
         typer.echo(
             f"This device had made {counted(contributions, 'contribution')} to the swarm: what was sent cannot be recalled."
             " What it can tell others: p2prec privacy"
         )
+
+
+def _say_what_stays_in_sums(sums: list[dict[str, Any]]) -> None:
+    given = [str(one["number"]) for one in sums if one["contributed"]]
+    if given:
+        typer.echo(
+            f"This device had contributed to sum {' and '.join(given)} of the swarm. That cannot be recalled: what the swarm"
+            " knows stays as it is, and says about you no more than was promised (p2prec privacy)."
+        )
+    if any(one["open"] for one in sums):
+        typer.echo("What is forgotten now is in no sum that is still to come.")
 
 
 def _find(directory: StateDirectory, store: Store, text: str) -> tuple[ItemKey, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import math
 from typing import TYPE_CHECKING, Any
 
 from p2prec.cli.app import app
@@ -18,6 +17,11 @@ p2prec privacy
 
 p2prec privacy --json | jq .spent.epsilon
 """
+SEEN_BY_NEIGHBOURS = "whoever receives this peer's messages, or watches the peers that do: neighbours, and theirs"
+SEEN_IN_SUMS = (
+    "nobody as it is: your contributions leave under noise of their own and masks that only their sum is free of; the sums are"
+    " everybody's"
+)
 
 
 @app.command(epilog=EPILOG)
@@ -48,6 +52,7 @@ def privacy_lines(report: dict[str, Any]) -> list[Text]:
         ),
         labelled("Promised", _promised(report["promised"])),
         labelled("Spent", *_spent(report["spent"], report["verdict"])),
+        *(labelled(f"  sum {one['number']}", _sum(one)) for one in report["sums"]),
     ]
     if report["lifetime"]["swarms"] > 1:
         lines.append(labelled("In all", _lifetime(report["lifetime"])))
@@ -61,9 +66,7 @@ def privacy_lines(report: dict[str, Any]) -> list[Text]:
     return [
         *lines,
         labelled("Means", _meaning(report)),
-        labelled(
-            "Seen by", "whoever receives this peer's messages, or watches the peers that do: neighbours, and theirs"
-        ),
+        labelled("Seen by", SEEN_IN_SUMS if report["sums"] else SEEN_BY_NEIGHBOURS),
         labelled(
             "Stays here", f"your {counted(report['interactions'], 'interaction')}, your taste, your recommendations"
         ),
@@ -76,12 +79,32 @@ def _promised(promised: dict[str, Any]) -> str:
     if promised["noise_multiplier"] == 0:
         return "nothing: this swarm adds no noise to contributions"
     delta = f"delta {promised['delta']:g}, for everything you ever did together"
+    if promised["people_needed"] is not None:
+        return (
+            f"epsilon at most {promised['epsilon_budget']:g} ({delta}): two private sums among at least"
+            f" {promised['people_needed']:,} people, even if {promised['colluding_partners']} of this device's mask partners"
+            " work against you; then this device only receives"
+        )
     if promised["epsilon_budget"] is None:
         return (
             f"noise of {promised['noise_multiplier']:g} times a contribution, without a limit on their number ({delta})"
         )
     most = promised["max_contributions"]
     return f"epsilon at most {promised['epsilon_budget']:g} ({delta}): {most:,} contributions, then this device only receives"
+
+
+def _sum(one: dict[str, Any]) -> str:
+    """What this device gave to one private sum."""
+    from p2prec.cli.screen import counted
+
+    about = f"{one['about']}: "
+    if one["contributed"]:
+        masks = f", under masks shared with {counted(one['partners'], 'other device')}" if one["partners"] else ""
+        people = f", one of {one['enrolled']:,} people" if one["enrolled"] else ""
+        return f"{about}contributed{masks}{people}; epsilon {one['epsilon']:.3g}"
+    if one["sat_out"]:
+        return f"{about}nothing, since {one['sat_out']}"
+    return about + ("nothing yet" if one["open"] else "nothing, and it is over")
 
 
 def _spent(spent: dict[str, Any], verdict: str) -> list[str | tuple[str, str]]:
@@ -117,11 +140,9 @@ def _meaning(report: dict[str, Any]) -> str:
         return "whoever saw your messages can work out much of what you did"
     if verdict == "too-weak":
         return "the noise blurs single contributions; it is no promise against somebody who sees many of them"
-    factor = math.exp(report["spent"]["epsilon"])
-    return (
-        f"whatever somebody concludes about you from all messages, it would have been at most {factor:,.3g} times less likely"
-        " without your history"
-    )
+    from p2prec.cli.promise_text import meaning
+
+    return meaning(report["spent"]["epsilon"])
 
 
 def _day(time: float) -> str:

@@ -138,9 +138,9 @@ def _promise_lines(promise: dict[str, Any] | None) -> list[Text]:
     if promise is None:
         return []
     lines = [labelled("Promise", promise["text"])]
-    for number, reason in promise["sat_out"].items():
-        if reason not in promise["text"]:
-            lines.append(labelled("", (f"sat out sum {number}: {reason}", "yellow")))
+    for number, note in promise["sums"].items():
+        if note["sat_out"] and note["sat_out"] not in promise["text"]:
+            lines.append(labelled("", (f"sat out sum {number}: {note['sat_out']}", "yellow")))
     return lines
 
 

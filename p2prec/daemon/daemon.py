@@ -23,8 +23,10 @@ from p2prec.daemon.history import History
 from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.log import log_event, logger
 from p2prec.daemon.mixing import OtherTransports
+from p2prec.daemon.promise import PromiseKeeper
 from p2prec.daemon.pump import Pump
 from p2prec.daemon.snapshot import from_stored, to_stored
+from p2prec.daemon.sum_ledger import SumLedger
 from p2prec.data.catalogue import Catalogue
 from p2prec.discovery.base import Announcement, Discovery, Sighting, Trouble
 from p2prec.errors import StoreError, UsageError
@@ -94,7 +96,24 @@ class Daemon:
         )
         self.quality: Quality | None = None
         self._load_interactions()
-        self.ledger = StoreLedger(self.store, self.manifest, loaded.directory.ledger_mark())
+        self.ledger: StoreLedger | SumLedger
+        self.keeper: PromiseKeeper | None = None
+        """This device's part in the swarm's promise; None where there is none."""
+        mark = loaded.directory.ledger_mark()
+        if self.manifest.promise is None:
+            self.ledger = StoreLedger(self.store, self.manifest, mark)
+        else:
+            promise, swarm_id = self.manifest.promise, self.manifest.swarm_id
+            self.ledger = SumLedger(self.store, swarm_id, promise, mark)
+            self.keeper = PromiseKeeper(
+                promise,
+                swarm_id,
+                len(self.catalogue.keys),
+                self.store,
+                self.history,
+                self.ledger,
+                self._follow_history,
+            )
         self.version = 0
         """Grows with every round and every change of the history: answers computed for one version may be kept."""
         self.warnings: dict[str, str] = {}
@@ -308,12 +327,17 @@ class Daemon:
     def measure_quality(self) -> None:
         """Measure on the held-out part, if anything has changed since the last time."""
         version = self.current_version
-        if version == self._quality_version or not self.history.test_items.size or not self.peer.rounds:
+        is_early = self.keeper.model is None if self.keeper is not None else not self.peer.rounds
+        if version == self._quality_version or not self.history.test_items.size or is_early:
             return
         self._quality_version = version
         if self._alone is None:
             self._alone = alone_scores(self.learner, self.catalogue.keys, bytes.fromhex(self.manifest.seed))
-        self.quality = measure(self.learner, self.history.test_items, self._alone)
+        if self.keeper is not None:
+            self.quality = self.keeper.quality(self.history.test_items, self._alone)
+        else:
+            self.quality = measure(self.learner, self.history.test_items, self._alone)
+        assert self.quality is not None
         logger.info(
             "round %d: NDCG@10 %.3f on %d held-out items (popularity %.3f, alone %.3f), %d neighbours",
             self.peer.rounds,
@@ -326,6 +350,8 @@ class Daemon:
 
     @property
     def current_version(self) -> int:
+        if self.keeper is not None:
+            return self.version + self.keeper.version
         return self.version + self.peer.rounds
 
     # --- state ---
@@ -359,10 +385,7 @@ class Daemon:
 
     def save(self) -> None:
         """Write model, counters and known peers. Raises StoreError."""
-        behind = (self.peer.rounds, self.peer.exchanges, self.learner.age)
-        if behind != self._saved_model_of:
-            self.store.save_model(to_stored(self.learner.state, self.manifest.swarm_id))
-            self._saved_model_of = behind
+        self._save_model()
         totals = self.totals()
         self.store.add_counters({name: n - self._saved.get(name, 0) for name, n in totals.items()})
         self._saved = totals
@@ -371,6 +394,15 @@ class Daemon:
             self.store.set_meta(QUALITY_META, json.dumps(asdict(self.quality)))
         elif not self.history.test_items.size:
             self.store.set_meta(QUALITY_META, "")
+
+    def _save_model(self) -> None:
+        if self.keeper is not None:
+            self.keeper.save()
+            return
+        behind = (self.peer.rounds, self.peer.exchanges, self.learner.age)
+        if behind != self._saved_model_of:
+            self.store.save_model(to_stored(self.learner.state, self.manifest.swarm_id))
+            self._saved_model_of = behind
 
     def _known_peers(self) -> list[KnownPeer]:
         offset = time.time() - self.pump.now
@@ -416,9 +448,14 @@ def _generator() -> np.random.Generator:
 
 
 def _restored_learner(loaded: Loaded) -> Learner:
-    """A learner as the last snapshot left it; without one, or with a damaged one, from the common start."""
+    """A learner as the last snapshot left it; without one, or with a damaged one, from the common start.
+
+    In a swarm with a promise it only measures what the device could do alone: what is stored there are both sums' results.
+    """
     manifest = loaded.manifest
     learner = Learner(manifest.learning, manifest.privacy, loaded.catalogue.keys, bytes.fromhex(manifest.seed))
+    if manifest.promise is not None:
+        return learner
     try:
         stored = loaded.store.load_model(manifest.swarm_id)
         if stored is not None:

@@ -1,0 +1,41 @@
+"""What a device remembers of its part in each private sum, for its owner: with how many it masked, and why it sat one out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from p2prec.storage.store import Store
+from p2prec.types import SwarmId
+
+
+class SumNote(msgspec.Struct, frozen=True):
+    """One sum. Nothing is decided by it: the ledger does that."""
+
+    enrolled: int = 0
+    """Who took part, this device included."""
+    partners: int = 0
+    """With how many this device masked its contribution; 0 where it made none."""
+    sat_out: str = ""
+    """Why it contributed nothing, in words; "" if it did."""
+    mixed_again: bool = False
+    """Whether the sum was void at first."""
+
+
+def load_notes(store: Store, swarm_id: SwarmId) -> dict[int, SumNote]:
+    """By the number of the sum. What cannot be read is as if it had not been noted. Raises StoreError."""
+    text = store.get_meta(_key(swarm_id))
+    try:
+        return msgspec.json.decode(text, type=dict[int, SumNote]) if text else {}
+    except msgspec.DecodeError:
+        return {}
+
+
+def save_notes(store: Store, swarm_id: SwarmId, notes: Mapping[int, SumNote]) -> None:
+    """Durable on return. Raises StoreError."""
+    store.set_meta(_key(swarm_id), msgspec.json.encode(dict(notes)).decode())
+
+
+def _key(swarm_id: SwarmId) -> str:
+    return f"sums {swarm_id.hex()}"
