@@ -92,7 +92,8 @@ class Peer:
         self.private = private
         if private is not None:
             private.objection = self._objection
-        self._unix_offset_s = unix_offset_s
+        self.unix_offset_s = unix_offset_s
+        """May be set anew, when the system's clock was."""
         self._now = now
         self._manifest = manifest
         self._contributor = Contributor(learner, ledger, manifest)
@@ -125,7 +126,7 @@ class Peer:
     def next_deadline(self) -> float:
         """When `tick` is due next. All finer deadlines are multiples of a tick, which is well below each of them."""
         if self.private is not None:
-            return min(self._next_tick, self.private.next_deadline - self._unix_offset_s)
+            return min(self._next_tick, self.private.next_deadline - self.unix_offset_s)
         return min(self._next_tick, self._next_round)
 
     @property
@@ -207,7 +208,7 @@ class Peer:
     def leave(self, now: float) -> None:
         """Say goodbye to everybody; afterwards the driver flushes and closes."""
         if self.private is not None:
-            self._deliver(self.private.leave(now + self._unix_offset_s))
+            self._deliver(self.private.leave(now + self.unix_offset_s))
         self.neighbourhood.leave(now)
 
     # --- time ---
@@ -224,7 +225,7 @@ class Peer:
             for outcome in self._exchanger.expire(now):
                 self._report(outcome, now)
         if self.private is not None:
-            self._deliver(self.private.tick(now + self._unix_offset_s, self.view.neighbours.keys()))
+            self._deliver(self.private.tick(now + self.unix_offset_s, self.view.neighbours.keys()))
             return
         if now >= self._next_round:
             self._next_round = self._pace.next_round(self._next_round, now)
@@ -286,7 +287,7 @@ class Peer:
         if self.neighbourhood.handle(link, message, now):
             return
         if self.private is not None:
-            self._handle_private(self.private, link, message, now + self._unix_offset_s)
+            self._handle_private(self.private, link, message, now + self.unix_offset_s)
             return
         match message:
             case Offer():
@@ -342,14 +343,14 @@ class Peer:
     def _met(self, link: Link) -> None:
         """A peer has become a neighbour (again)."""
         if self.private is not None:
-            self._deliver(self.private.met(link.remote_id, self._now + self._unix_offset_s))
+            self._deliver(self.private.met(link.remote_id, self._now + self.unix_offset_s))
         for question in self._exchanger.questions_for(link.remote_id):
             self.neighbourhood.send(link, question)
 
     def _lost(self, peer_id: PeerId) -> None:
         """A neighbour's link has ended: our offer to it is void."""
         if self.private is not None:
-            self.private.lost(peer_id, self._now + self._unix_offset_s)
+            self.private.lost(peer_id, self._now + self.unix_offset_s)
         outcome = self._exchanger.lost(peer_id)
         if outcome is not None:
             self.neighbourhood.events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))
