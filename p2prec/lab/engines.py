@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from p2prec.lab import topology
 from p2prec.lab.backend import backend
 from p2prec.lab.baselines.base import Training
 from p2prec.lab.batched import BatchedSwarm
+from p2prec.lab.compiled import is_available
 from p2prec.lab.config import LabConfig
 from p2prec.lab.parallel import ParallelSwarm
 from p2prec.lab.schedule import Conditions
@@ -93,7 +93,7 @@ def _swarm(
         return peers(config, train, views, rng)
     if config.backend.startswith("torch"):
         return batched(config, train, views, rng)
-    if config.backend == "numba" or (config.backend == "auto" and find_spec("numba")):
+    if config.backend == "numba" or (config.backend == "auto" and is_available()):
         return compiled(config, train, views, rng)
     swarm, n_cores = kernels(config, train, views, rng), os.cpu_count() or 1
     return ParallelSwarm(swarm, n_cores) if ParallelSwarm.fits(swarm.n_peers, n_cores) else swarm

@@ -10,6 +10,10 @@ import pytest
 
 from p2prec.data.synthetic import synthetic_histories
 from p2prec.lab import engines
+from p2prec.lab.baselines import gossip_learning, local_mf
+from p2prec.lab.baselines.base import Training
+from p2prec.lab.baselines.gossip_learning import GossipLearning
+from p2prec.lab.baselines.local_mf import SgdSettings
 from p2prec.lab.config import config_from
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
@@ -94,8 +98,6 @@ def test_broken_numbers_are_met_alike(value: float, field: str) -> None:
 
 
 def test_chosen_by_itself_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from p2prec.lab.baselines.base import Training
-
     train = Training.of(HISTORIES, "explicit", 1)
     views = random_views(N_PEERS, 4, np.random.default_rng(0))
 
@@ -105,5 +107,15 @@ def test_chosen_by_itself_where_it_is_installed(monkeypatch: pytest.MonkeyPatch)
 
     assert made("auto") is made("numba") is CompiledSwarm
     assert made("numpy") is LabSwarm
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines, "is_available", lambda: False)
     assert made("auto") is LabSwarm
+
+
+@pytest.mark.parametrize("n_factors", [3, 8, 21])
+def test_gossip_learning_to_the_bit(n_factors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = Training.of(HISTORIES, "explicit", 4)
+    method = GossipLearning(SgdSettings(n_factors, learning_rate=0.05, reg=0.1))
+    compiled = method.fit(train, np.random.default_rng(0))
+    for module in (gossip_learning, local_mf):
+        monkeypatch.setattr(module, "is_available", lambda: False)
+    assert np.array_equal(method.fit(train, np.random.default_rng(0)).scores, compiled.scores)

@@ -13,6 +13,7 @@ import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, FLOAT_BYTES, Fitted, Objective, OnRound, Training, silent
 from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, LocalModels, SgdSettings, local_pass, scores, start
+from p2prec.lab.compiled import is_available
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.types import FloatArray, IndexArray
 
@@ -52,8 +53,15 @@ def _deliver(
     rng: np.random.Generator,
 ) -> None:
     """Messages between distinct peers: each receiver merges, then updates; in place."""
-    merged, age = merge(models.item_factors[receivers], ages[receivers], models.item_factors[senders], ages[senders])
-    models.item_factors[receivers], ages[receivers] = merged, age
+    if is_available():
+        from p2prec.lab.compiled.sgd import merge_into
+
+        merge_into(models.item_factors, ages, receivers, senders)
+    else:
+        merged, age = merge(
+            models.item_factors[receivers], ages[receivers], models.item_factors[senders], ages[senders]
+        )
+        models.item_factors[receivers], ages[receivers] = merged, age
     local_pass(models, data, receivers, sgd, rng)
     ages[receivers] += data.touched[receivers]
 

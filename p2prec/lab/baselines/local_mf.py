@@ -12,6 +12,7 @@ import numpy as np
 
 from p2prec.lab.baselines.base import Objective, Training
 from p2prec.lab.baselines.matrix import touched
+from p2prec.lab.compiled import is_available
 from p2prec.types import BoolArray, FloatArray, IndexArray
 
 
@@ -33,6 +34,10 @@ SGD_SETTINGS: dict[Objective, SgdSettings] = {
     "implicit": SgdSettings(n_factors=16, learning_rate=0.1, reg=0.002),
 }
 """What served the published methods best of a few settings, on a validation part of MovieLens-100K's training part."""
+
+
+_SUMMED_AT_ONCE = 128
+"""So many numbers numpy adds up in one pass, which the compiled code repeats."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +105,13 @@ def local_pass(
     models: LocalModels, data: LocalData, peers: IndexArray, settings: SgdSettings, rng: np.random.Generator
 ) -> None:
     """Each of `peers` (distinct) goes once through its interactions, in place."""
+    if data.objective == "explicit" and settings.n_factors <= _SUMMED_AT_ONCE and is_available():
+        from p2prec.lab.compiled.sgd import pass_over_ratings
+
+        rate, reg = np.float32(settings.learning_rate), np.float32(settings.reg)
+        factors = models.item_factors, models.user_factors
+        pass_over_ratings(*factors, data.items, data.values, data.lengths, peers, rate, reg)
+        return
     by_length = peers[np.argsort(-data.lengths[peers], kind="stable")]
     ascending = data.lengths[by_length][::-1]
     for k in range(int(ascending[-1]) if len(ascending) else 0):
