@@ -77,6 +77,11 @@ def _text(
     is_running: bool,
 ) -> str:
     if number is None:
+        void = [str(one) for one in SUMS if _note(notes, one).is_void]
+        if void:
+            return (
+                f"both sums are done; noise has not cancelled in sum {' and '.join(void)}, so recommendations are poor"
+            )
         return "both sums are done: recommendations follow your own taste, and nothing more is sent"
     name = f"sum {number} of 2 ({WHAT[number]})"
     wait = "" if next_at is None else _span(next_at - now)

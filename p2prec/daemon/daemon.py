@@ -23,7 +23,7 @@ from p2prec.daemon.history import History
 from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.log import log_event, logger
 from p2prec.daemon.mixing import OtherTransports
-from p2prec.daemon.promise import PromiseKeeper
+from p2prec.daemon.promise import PromiseKeeper, sum_codec
 from p2prec.daemon.pump import Pump
 from p2prec.daemon.snapshot import from_stored, to_stored
 from p2prec.daemon.sum_ledger import SumLedger
@@ -35,6 +35,7 @@ from p2prec.manifest import Manifest
 from p2prec.peer.events import BudgetSpent, Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
+from p2prec.peer.private_peer import PrivatePeer
 from p2prec.peer.quality import Quality, alone_scores, measure
 from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
@@ -53,6 +54,10 @@ STORE_PATIENCE_S = 2.0
 up a peer that is silent for ten seconds."""
 LAST_PATIENCE_S = 15.0
 """The same for the last save, when nobody waits for the loop any more."""
+SUMS_POLL_S = 1.0
+"""How soon what a private sum came to is saved."""
+CLOCK_TOLERANCE_S = 1.0
+"""By how much the system's clock may part from the time since the start before the sums follow it."""
 HISTORY_POLL_S = 1.0
 """How soon the daemon notices what the command line has logged."""
 MAX_SAVED_PEERS = 256
@@ -142,6 +147,11 @@ class Daemon:
         self._announcement: Announcement | None = None
         self._started_at = time.monotonic()
         self._quality_version = -1
+        n_items = len(self.catalogue.keys)
+        sums = None if self.manifest.promise is None else sum_codec(self.manifest.promise, n_items)
+        self.private: PrivatePeer | None = None
+        if self.keeper is not None and sums is not None:
+            self.private = self.keeper.private_peer(self.identity, sums, _generator())
         peer = Peer(
             peer_id=self.identity.peer_id,
             instance=self._instance,
@@ -154,8 +164,10 @@ class Daemon:
             random_bytes=os.urandom,
             now=asyncio.get_running_loop().time(),
             agent=f"p2prec/{p2prec.__version__}",
+            private=self.private,
+            unix_offset_s=time.time() - asyncio.get_running_loop().time(),
         )
-        codec = Codec(self.manifest.learning, len(self.catalogue.keys))
+        codec = Codec(self.manifest.learning, n_items, sums)
         endpoint = Endpoint(peer, self.identity, self.manifest.swarm_id, codec, os.urandom)
         self.pump = Pump(endpoint, transport, settings, self._handle_event)
         self.peer = peer
@@ -185,6 +197,8 @@ class Daemon:
             asyncio.create_task(self._every(self.settings.quality_every_s, "quality", self.measure_quality)),
             asyncio.create_task(self._every(self.settings.snapshot_every_s, "store", self.save)),
         ]
+        if self.private is not None:
+            chores.append(asyncio.create_task(self._every(SUMS_POLL_S, "sums", self._follow_sums)))
         try:
             await self.pump.run()
         finally:
@@ -307,6 +321,17 @@ class Daemon:
         others = self.others.warning(self.pump.now)
         return [*self.warnings.values(), *([others] if others else []), *found]
 
+    # --- the promise ---
+
+    def _follow_sums(self) -> None:
+        """Keep what the core has learned, and follow the system's clock: it is set, and stands still while the machine sleeps."""
+        offset_s = time.time() - self.pump.now
+        if abs(offset_s - self.peer.unix_offset_s) > CLOCK_TOLERANCE_S:
+            logger.info("the clock was set by %.0f s", offset_s - self.peer.unix_offset_s)
+            self.peer.unix_offset_s = offset_s
+        if self.keeper is not None and self.private is not None:
+            self.keeper.follow(self.private)
+
     # --- the owner's side ---
 
     def _follow_history(self) -> None:
@@ -396,7 +421,8 @@ class Daemon:
             self.store.set_meta(QUALITY_META, "")
 
     def _save_model(self) -> None:
-        if self.keeper is not None:
+        if self.keeper is not None and self.private is not None:
+            self.keeper.follow(self.private)
             self.keeper.save()
             return
         behind = (self.peer.rounds, self.peer.exchanges, self.learner.age)

@@ -5,8 +5,11 @@ The core (`p2prec.peer.private_peer`) runs the sums, and asks for a statistic or
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
 
+import msgspec
 import numpy as np
 
 from p2prec.daemon.history import History
@@ -15,12 +18,25 @@ from p2prec.daemon.sum_ledger import SumLedger
 from p2prec.daemon.sum_notes import SumNote, load_notes, save_notes
 from p2prec.daemon.sum_results import SumResults, from_stored, to_stored
 from p2prec.errors import StoreError
+from p2prec.identity import Identity
 from p2prec.manifest import Promise
 from p2prec.metrics.ranking import ranking_scores
 from p2prec.model.pairs import PairModel, pair_scores, pair_statistic, popularity_statistic
+from p2prec.peer.private_peer import PrivatePeer, sizes_of
 from p2prec.peer.quality import Quality, quality_of
+from p2prec.peer.sum_peer import SumPeer
+from p2prec.privacy.sum_budget import SUMS
 from p2prec.storage.store import Store
 from p2prec.types import FloatArray, IndexArray, SwarmId
+from p2prec.wire.seal import Seal
+from p2prec.wire.sum_codec import SumCodec
+
+STARTED_LATE = "this device was started after the sum had begun"
+
+
+def sum_codec(promise: Promise, n_items: int) -> SumCodec:
+    """Of the messages of both sums."""
+    return SumCodec(*sizes_of(promise, n_items), n_items)
 
 
 class PromiseKeeper:
@@ -48,10 +64,30 @@ class PromiseKeeper:
         """Of this device's part in each sum, for its owner."""
         self._follow_history = follow_history
         self._unsaved = False
+        self._began = time.time()
         self.results = SumResults()
         self.model: PairModel | None = None
         """What to recommend by; None before the first sum."""
         self._restore()
+
+    def private_peer(self, identity: Identity, codec: SumCodec, rng: np.random.Generator) -> PrivatePeer:
+        """The core's part, as of now. rng: draws neighbours, nothing secret."""
+        self._began = time.time()
+        return PrivatePeer(
+            own_id=identity.peer_id,
+            swarm_id=self._swarm_id,
+            promise=self.promise,
+            n_items=self._n_items,
+            popularity_statistic=self.popularity_statistic,
+            pair_statistic=self.pair_statistic,
+            record=self.record,
+            sealer=Seal(identity, self._swarm_id, codec),
+            rng=rng,
+            random_bytes=os.urandom,
+            now=self._began,
+            results=self.results.outcomes,
+            selected=self.results.selected,
+        )
 
     # --- what the core asks for ---
 
@@ -74,6 +110,22 @@ class PromiseKeeper:
         logger.info("contributing to sum %d of 2: epsilon %.3g of %g is spent", number, spent, promised)
 
     # --- what it learns ---
+
+    def follow(self, private: PrivatePeer) -> None:
+        """Take over what the core knows by now, for the owner and for the next start. Raises StoreError."""
+        notes = {}
+        for number in SUMS:
+            one = private.sum_peer(number)
+            if one is not None:
+                notes[number] = _note_of(one)
+            elif self.promise.start_of(number) < self._began < self.promise.end_of(number) and number not in self.notes:
+                notes[number] = SumNote(sat_out=STARTED_LATE)
+        for number, outcome in private.results.items():
+            before = notes.get(number, self.notes.get(number, SumNote()))
+            notes[number] = msgspec.structs.replace(before, enrolled=outcome.people, is_void=outcome.is_void)
+        self.note(notes)
+        selected = private.selected if len(private.results) == len(SUMS) else None
+        self.learn(SumResults(dict(private.results), selected))
 
     def learn(self, results: SumResults) -> None:
         """Take over what the core knows by now, and save it. Raises StoreError when that failed: `save` tries again."""
@@ -124,3 +176,8 @@ class PromiseKeeper:
             logger.warning("what the swarm had learned could not be used (%s): neighbours will be asked", error)
             self.results, self.model = SumResults(), None
             self._store.drop_model()
+
+
+def _note_of(one: SumPeer) -> SumNote:
+    sat_out = one.sat_out or ("the other devices took this one for dead" if one.declared_dead else "")
+    return SumNote(len(one.roster), len(one.masked_with), sat_out, one.mixed_again)

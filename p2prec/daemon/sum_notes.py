@@ -21,6 +21,8 @@ class SumNote(msgspec.Struct, frozen=True):
     """Why it contributed nothing, in words; "" if it did."""
     mixed_again: bool = False
     """Whether the sum was void at first."""
+    is_void: bool = False
+    """Whether its result has more noise than planned, since some has not cancelled."""
 
 
 def load_notes(store: Store, swarm_id: SwarmId) -> dict[int, SumNote]:
