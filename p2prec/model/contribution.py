@@ -10,7 +10,7 @@ import numpy as np
 from p2prec.manifest import LearningParameters
 from p2prec.model.state import PROBE_WIDTH, ModelState
 from p2prec.model.user import item_rows
-from p2prec.types import FloatArray, IndexArray
+from p2prec.types import DoubleArray, FloatArray, IndexArray
 
 EVIDENCE_WEIGHT = np.float32(0.25)
 """What a touched row counts in `evidence`. Gradient and evidence share one clip norm, and the evidence of a long
@@ -103,21 +103,38 @@ def draw_probe(rng: np.random.Generator, leading: tuple[int, ...] = ()) -> Float
     return np.float32(2) * bits.reshape(*leading, PROBE_WIDTH).astype(np.float32) - np.float32(1)
 
 
-def absorb(parameters: LearningParameters, state: ModelState, own: Contribution, probe: FloatArray) -> None:
-    """Blend a contribution into the accumulators, in place: `S <- beta S + (1 - beta) s_u`, and so for W, G and the probe.
+@dataclass(frozen=True, slots=True)
+class AccumulatorMemory:
+    """The share of each accumulator that a new contribution leaves standing: (...) float64."""
 
-    The first contributions count as a plain mean, so that none of them weighs more than later ones. W and G change slowly and
-    remember more of them than S does. probe: as `draw_probe` makes it, drawn afresh for each contribution.
+    gradient: DoubleArray
+    evidence: DoubleArray
+    gram: DoubleArray
+    probe: DoubleArray
+
+
+def accumulator_memory(parameters: LearningParameters, state: ModelState) -> AccumulatorMemory:
+    """The first contributions count as a plain mean, so that none of them weighs more than later ones. W and G change slowly
+    and remember more of them than S does.
     """
     mean = state.contributions / (state.contributions + 1.0)
     short = np.minimum(mean, parameters.momentum)
     medium = np.minimum(mean, np.maximum(parameters.momentum, GRAM_MEMORY))
-    for accumulator, new, keep in (
-        (state.gradient, own.gradient, short[..., None, None]),
-        (state.evidence, own.evidence, np.minimum(mean, EVIDENCE_MEMORY)[..., None]),
-        (state.gram, own.gram, medium[..., None, None]),
-        (state.probe, probe, short[..., None]),
+    return AccumulatorMemory(short, np.minimum(mean, EVIDENCE_MEMORY), medium, short)
+
+
+def absorb(parameters: LearningParameters, state: ModelState, own: Contribution, probe: FloatArray) -> None:
+    """Blend a contribution into the accumulators, in place: `S <- beta S + (1 - beta) s_u`, and so for W, G and the probe.
+
+    probe: as `draw_probe` makes it, drawn afresh for each contribution.
+    """
+    keep = accumulator_memory(parameters, state)
+    for accumulator, new, kept in (
+        (state.gradient, own.gradient, keep.gradient[..., None, None]),
+        (state.evidence, own.evidence, keep.evidence[..., None]),
+        (state.gram, own.gram, keep.gram[..., None, None]),
+        (state.probe, probe, keep.probe[..., None]),
     ):
-        accumulator *= keep.astype(np.float32)
-        accumulator += (1.0 - keep).astype(np.float32) * new
+        accumulator *= kept.astype(np.float32)
+        accumulator += (1.0 - kept).astype(np.float32) * new
     state.contributions += 1.0

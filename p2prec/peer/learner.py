@@ -148,7 +148,13 @@ class Learner:
 
     def contribute(self, rng: np.random.Generator) -> None:
         """Blend the peer's clipped and noised contribution into its accumulators. Write the ledger row first."""
-        own = contribute_segments(
+        own = self.own_contribution(rng)
+        absorb(self.parameters, self._state, privatize(self.privacy, own, rng), draw_probe(rng))
+        self._exchanges = 0
+
+    def own_contribution(self, rng: np.random.Generator) -> Contribution:
+        """What the person's interactions have to say, before clipping and noise: not to be let out."""
+        return contribute_segments(
             self.parameters,
             self._state.item_factors,
             self._items,
@@ -158,8 +164,6 @@ class Learner:
             self.privacy.max_items_per_contribution,
             rng,
         )
-        absorb(self.parameters, self._state, privatize(self.privacy, own, rng), draw_probe(rng))
-        self._exchanges = 0
 
     def outgoing(self, part: int, rng: np.random.Generator) -> QuantizedTables:
         """What to transmit in an exchange of a part of the tables. Keep it: `apply` needs the very same."""

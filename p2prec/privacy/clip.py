@@ -21,6 +21,17 @@ def joint_norm(arrays: Sequence[FloatArray], *, peer_axes: int = 0) -> DoubleArr
     return np.sqrt(total)
 
 
+def clip_factor(arrays: Sequence[FloatArray], norm: float, *, peer_axes: int = 0) -> DoubleArray:
+    """What to multiply all arrays by so that their joint norm is at most `norm`: at most 1. As `clip_to_norm`."""
+    if not norm > 0:
+        raise ValueError(f"clip norm must be positive, not {norm}")
+    joint = joint_norm(arrays, peer_axes=peer_axes)
+    if not np.isfinite(joint).all():
+        raise ValueError("a contribution with non-finite entries cannot be clipped")
+    factor: DoubleArray = norm / np.maximum(joint, norm)
+    return factor
+
+
 def clip_to_norm(arrays: Sequence[FloatArray], norm: float, *, peer_axes: int = 0) -> tuple[FloatArray, ...]:
     """Scale all arrays by one factor, at most 1, so that their joint L2 norm is at most `norm` (up to float32
     rounding).
@@ -30,12 +41,7 @@ def clip_to_norm(arrays: Sequence[FloatArray], norm: float, *, peer_axes: int = 
     Raises ValueError on a non-finite entry: scaling could not bound it, and it must never leave the device.
     Source: Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1.
     """
-    if not norm > 0:
-        raise ValueError(f"clip norm must be positive, not {norm}")
-    joint = joint_norm(arrays, peer_axes=peer_axes)
-    if not np.isfinite(joint).all():
-        raise ValueError("a contribution with non-finite entries cannot be clipped")
-    factor = norm / np.maximum(joint, norm)
+    factor = clip_factor(arrays, norm, peer_axes=peer_axes)
     return tuple(
         (array * factor.reshape(factor.shape + (1,) * (array.ndim - peer_axes))).astype(np.float32) for array in arrays
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2prec.privacy.stream import KEY_BYTES, MAX_VALUES, NoiseStream
-from p2prec.types import FloatArray
+from p2prec.types import DoubleArray, FloatArray
 
 
 def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> FloatArray:
@@ -25,8 +25,12 @@ def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> Flo
     if array.ndim > 2 or array.size > MAX_VALUES:
         noisy: FloatArray = (array + std * rng.standard_normal(array.shape)).astype(np.float32)
         return noisy
-    drawn = NoiseStream(rng.bytes(KEY_BYTES)).gaussian(array.size).reshape(array.shape)
+    drawn = gaussian(array.size, rng).reshape(array.shape)
     drawn *= std
     # Laid out as `array` is, or whatever it meets next would be read across memory.
-    noisy = np.add(array, drawn, out=np.empty_like(array, np.float64)).astype(np.float32)
-    return noisy
+    return np.add(array, drawn, out=np.empty_like(array, np.float64)).astype(np.float32)
+
+
+def gaussian(count: int, rng: np.random.Generator) -> DoubleArray:
+    """(count,) independent standard normal numbers from a ChaCha20 stream whose key `rng` draws."""
+    return NoiseStream(rng.bytes(KEY_BYTES)).gaussian(count)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
+from p2prec.lab.compiled.contribute import contribute
 from p2prec.lab.compiled.exchange import exchange
 from p2prec.lab.compiled.machine import generators, is_kept
 from p2prec.lab.compiled.stack import StackedStates
@@ -107,9 +108,8 @@ class CompiledSwarm(LabSwarm):
                 self.states.put(broken, self._start)
         for peer in peers:
             self._rounds[peer] += 1
-            learner = self.learners[peer]
-            if learner.due_to_contribute:
-                learner.contribute(self._rngs[peer])
+            if self.learners[peer].due_to_contribute:
+                contribute(self.learners[peer], self.states, peer, self._rngs[peer])
 
     @property
     def _steps(self) -> Steps:
