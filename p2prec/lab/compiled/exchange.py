@@ -50,7 +50,7 @@ def exchange(
     largest, values = np.empty(n_items + BLOCK, np.int32), np.empty((2, n_items + BLOCK), np.float32)
     scales = np.empty((2, 2, n_items + BLOCK), np.float32)
     small_rows = math.ceil(n_items / BLOCK) + math.ceil(n_columns * n_columns / BLOCK) + PROBE_WIDTH // BLOCK
-    small = np.empty((2, BLOCK, small_rows), np.float32)
+    blocks = np.empty((2, BLOCK, small_rows), np.float32)
     for at in range(len(meetings)):
         one, other, part, fate = meetings[at, 0], meetings[at, 1], meetings[at, 2], meetings[at, 3]
         low, high = bounds[part]
@@ -77,7 +77,7 @@ def exchange(
             part == 0,
             starts[:, 2],
             halves,
-            small,
+            blocks,
             dither,
             largest,
             scales,
@@ -138,36 +138,27 @@ def _exchange_small(
     whole: bool,
     starts: Any,
     halves: Any,
-    small: Any,
+    blocks: Any,
     dither: Any,
     largest: Any,
     scales: Any,
     values: Any,
 ) -> None:
-    """The vectors in blocks, as a table of their own."""
-    n_evidence = math.ceil(evidence[0].size / BLOCK)
-    n_gram = math.ceil(gram[0].size / BLOCK)
+    """The vectors in blocks, as a table of their own. whole: with gram and probe."""
+    n_evidence, n_gram = math.ceil(evidence[0].size / BLOCK), math.ceil(gram[0].size / BLOCK)
     n_rows = n_evidence + (n_gram + PROBE_WIDTH // BLOCK if whole else 0)
     for side in range(2):
-        _block(evidence[side], small[side], 0)
+        _block(evidence[side], blocks[side], 0)
         if whole:
-            _block(gram[side], small[side], n_evidence)
-            _block(probe[side], small[side], n_evidence + n_gram)
+            _block(gram[side], blocks[side], n_evidence)
+            _block(probe[side], blocks[side], n_evidence + n_gram)
+    both = blocks[0], blocks[1]
+    _exchange_table(both, 0, n_rows, FINE_LEVELS, starts, halves, dither, largest, scales, values)
     for side in range(2):
-        seen = _scaled(small[side], 0, n_rows, FINE_LEVELS, largest[:n_rows], scales[side, :, :n_rows])
-        for column in range(BLOCK):
-            place = (starts[side] + column * n_rows) % _DITHER_PERIOD
-            for row in range(n_rows):
-                noise = dither[(place + row) % _DITHER_PERIOD]
-                level = np.floor(seen[column, row] * scales[side, 1, row] + noise)
-                small[side, column, row] = level * scales[side, 0, row]
-    for column in range(BLOCK):
-        _difference(small[0, column, :n_rows], small[1, column, :n_rows])
-    for side in range(2):
-        _add_blocked(evidence[side], halves[side], small[1], 0)
+        _unblock(blocks[side], 0, evidence[side])
         if whole:
-            _add_blocked(gram[side], halves[side], small[1], n_evidence)
-            _add_blocked(probe[side], halves[side], small[1], n_evidence + n_gram)
+            _unblock(blocks[side], n_evidence, gram[side])
+            _unblock(blocks[side], n_evidence + n_gram, probe[side])
 
 
 @compiled()
@@ -245,11 +236,14 @@ def _add(table: Any, share: Any, by: Any) -> None:
 @compiled()
 def _block(vector: Any, blocks: Any, first: int) -> None:
     """A vector in rows of BLOCK from row `first` on, zero padded; blocks: (BLOCK, n_rows)."""
-    for at in range(math.ceil(len(vector) / BLOCK) * BLOCK):
-        blocks[at % BLOCK, first + at // BLOCK] = vector[at] if at < len(vector) else np.float32(0)
+    for row in range(math.ceil(len(vector) / BLOCK)):
+        for column in range(BLOCK):
+            at = row * BLOCK + column
+            blocks[column, first + row] = vector[at] if at < len(vector) else np.float32(0)
 
 
 @compiled()
-def _add_blocked(vector: Any, share: Any, blocks: Any, first: int) -> None:
-    for at in range(len(vector)):
-        vector[at] += share * blocks[at % BLOCK, first + at // BLOCK]
+def _unblock(blocks: Any, first: int, vector: Any) -> None:
+    for row in range(math.ceil(len(vector) / BLOCK)):
+        for column in range(min(BLOCK, len(vector) - row * BLOCK)):
+            vector[row * BLOCK + column] = blocks[column, first + row]
