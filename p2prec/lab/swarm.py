@@ -6,7 +6,7 @@ and clocks. The simulated production peers of `--engine peers` reach the same nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.quantize import Transmitted, between, move, other_share, table_shapes, transmit
-from p2prec.model.state import initial_state
+from p2prec.model.state import ModelState, initial_state
 from p2prec.peer.learner import Learner
 from p2prec.types import BoolArray, FloatArray, IndexArray
 
@@ -68,13 +68,18 @@ class LabSwarm:
         course_rng, *self._rngs = rng.spawn(n_peers + 1)
         views = everyone(n_peers) if views is None else views
         self.schedule = Schedule(views, parameters.n_parts, conditions or Conditions(), course_rng)
-        start = initial_state(parameters, seed, item_keys)
+        states = self._copies(initial_state(parameters, seed, item_keys), n_peers)
         self.learners = [
-            _learner(Learner(parameters, privacy, item_keys, seed, start.copy()), own, n_peers) for own in histories
+            _learner(Learner(parameters, privacy, item_keys, seed, state), own, n_peers)
+            for state, own in zip(states, histories, strict=True)
         ]
         self._rounds = np.zeros(n_peers, np.int64)
         self._mixed = np.zeros(n_peers, np.bool_)
         self._part_bytes = part_bytes(parameters, len(item_keys))
+
+    def _copies(self, start: ModelState, count: int) -> Iterable[ModelState]:
+        """A state for each peer."""
+        return (start.copy() for _ in range(count))
 
     @property
     def n_peers(self) -> int:

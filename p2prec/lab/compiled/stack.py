@@ -1,14 +1,12 @@
-"""The states of all peers in one array a field, with the learners' own states as views into it."""
+"""The states of all peers in one array a field, with each peer's own as a view into it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from p2prec.model.state import FIELDS, ModelState
-from p2prec.peer.learner import Learner
 from p2prec.types import DoubleArray, FloatArray
 
 
@@ -28,14 +26,10 @@ class StackedStates:
     contributions: DoubleArray
 
     @classmethod
-    def of(cls, learners: Sequence[Learner]) -> StackedStates:
-        """Takes over the learners' states: from now on they read and change these arrays."""
-        start = {name: _in_memory(name, getattr(learners[0].state, name)) for name in FIELDS}
-        stacked = cls(**{name: np.empty((len(learners), *one.shape), one.dtype) for name, one in start.items()})
-        for peer, learner in enumerate(learners):
-            stacked.put(peer, learner.state)
-            learner.state = stacked.view(peer)
-        return stacked
+    def repeated(cls, state: ModelState, n_peers: int) -> StackedStates:
+        """A copy of one state for each peer."""
+        arrays = {name: _in_memory(name, getattr(state, name)) for name in FIELDS}
+        return cls(**{name: np.repeat(one[None], n_peers, axis=0) for name, one in arrays.items()})
 
     def view(self, peer: int) -> ModelState:
         """One peer's state, in place."""

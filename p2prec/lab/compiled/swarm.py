@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -22,7 +22,7 @@ from p2prec.lab.schedule import Conditions, Fate, Meeting, independent_batches
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 from p2prec.model.quantize import coarse_levels, part_rows
-from p2prec.model.state import initial_state
+from p2prec.model.state import ModelState, initial_state
 from p2prec.types import IndexArray, ItemKey
 
 AT_ONCE = 8
@@ -47,7 +47,6 @@ class CompiledSwarm(LabSwarm):
     ) -> None:
         """As `LabSwarm`. n_threads: None: one for each core."""
         super().__init__(parameters, privacy, item_keys, seed, histories, rng, views=views, conditions=conditions)
-        self.states = StackedStates.of(self.learners)
         self._start = initial_state(parameters, seed, item_keys)
         self._n_threads = n_threads or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(max(self._n_threads - 1, 1))
@@ -55,6 +54,10 @@ class CompiledSwarm(LabSwarm):
         self._generators = generators(self._rngs)
         parts = [part_rows(len(item_keys), parameters.n_parts, part) for part in range(parameters.n_parts)]
         self._bounds = np.array([[rows.start, rows.stop] for rows in parts], np.int64)
+
+    def _copies(self, start: ModelState, count: int) -> Iterable[ModelState]:
+        self.states = StackedStates.repeated(start, count)
+        return map(self.states.view, range(count))
 
     def round(self) -> None:
         """One round of every peer that is there."""
