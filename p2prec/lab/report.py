@@ -26,6 +26,7 @@ from p2prec.lab.results import Experiment, Report, Results
 _PLACEHOLDER = re.compile(r"\{\{\s*(?P<body>.+?)\s*\}\}")
 _NOT_MEASURED = "not measured"
 METHODS = ("swarm", "central", "popularity", "alone", "gossip_learning")
+PRIVATE_METHODS = ("swarm", "curator", "popularity")
 _RATINGS = (("RMSE", "{}.rmse"), ("worst decile", "fairness.{}.worst_decile_rmse"))
 _RANKINGS = (
     ("HR@10 full", "{}.full.hr_at_10"),
@@ -86,11 +87,9 @@ def experiment_section(results: Results, name: str) -> str:
 def _run_figures(results: Results, one: Experiment) -> str:
     """The swarm and what it is compared with; quality on the way; what it cost."""
     explicit = one.lab_config(one.seeds[0]).objective == "explicit"
+    if one.lab_config(one.seeds[0]).epsilon is not None:
+        return _private_figures(results, one)
     columns = _RATINGS if explicit else _RANKINGS
-    rows = [
-        [method.replace("_", " "), *(_mean(results, one, path.format(method), ".4f") for _, path in columns)]
-        for method in METHODS
-    ]
     cost = (
         f"Sent: {_mean(results, one, 'bytes_per_peer_round', ',.0f')} bytes a peer and round. "
         f"Speed: {_mean(results, one, 'peer_rounds_per_second', ',.0f')} peer-rounds a second; "
@@ -98,8 +97,32 @@ def _run_figures(results: Results, one: Experiment) -> str:
         f"{_mean(results, one, 'peak_rss_bytes / 1e9', '.2f')} GB at most. "
         f"At the end the copies are {_mean(results, one, 'consensus_distance', '.4f')} of their mean's norm apart."
     )
-    table = markdown_table(["", *(title for title, _ in columns)], rows)
+    table = _methods_table(results, one, METHODS, columns)
     return "\n\n".join([table, _on_the_way(results, one, explicit), cost])
+
+
+def _private_figures(results: Results, one: Experiment) -> str:
+    """The swarm under its promise and a curator under the same; what crashes have left of the noise, and what was sent."""
+    table = _methods_table(results, one, PRIVATE_METHODS, _RANKINGS)
+    sums = ("popularity", "pairs")
+    noise = " and ".join(_mean(results, one, f"sums.{name}.noise_over_curator", ".3f") for name in sums)
+    megabytes = " and ".join(_mean(results, one, f"sums.{name}.bytes_per_peer / 1e6", ".2f") for name in sums)
+    cost = (
+        f"Noise in a peer's copies of the two sums, over a curator's: {noise}. Sent: {megabytes} MB a peer in all; "
+        f"{_mean(results, one, 'seconds', ',.0f')} s, {_mean(results, one, 'peak_rss_bytes / 1e9', '.2f')} GB at most."
+    )
+    return f"{table}\n\n{cost}"
+
+
+def _methods_table(
+    results: Results, one: Experiment, methods: Sequence[str], columns: Sequence[tuple[str, str]]
+) -> str:
+    """One row a method. columns: title and path of a figure, {} being the method."""
+    rows = [
+        [method.replace("_", " "), *(_mean(results, one, path.format(method), ".4f") for _, path in columns)]
+        for method in methods
+    ]
+    return markdown_table(["", *(title for title, _ in columns)], rows)
 
 
 def _on_the_way(results: Results, one: Experiment, explicit: bool) -> str:
