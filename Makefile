@@ -20,7 +20,7 @@ WARN_OF_TORCH = test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Wi
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-libp2p check bench bench-peers bench-transports engines parity results results-run test-slow test-torch test-deploy chaos testbed-test testbed-faults clean
+.PHONY: help demo test test-libp2p check bench bench-peers bench-transports engines parity results results-run test-slow test-fast test-torch test-deploy chaos testbed-test testbed-faults clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -41,7 +41,7 @@ check: $(VENV)/.dev ## Check style, types and the order of imports
 bench: $(VENV)/.dev ## Measure memory, CPU, start and answers of one daemon
 	@$(BIN)/python tests/benchmarks/bench.py $(ARGS)
 
-bench-peers: $(VENV)/.dev $(GOSSIPY_VENV)/.ready ## Measure the lab next to gossipy, on gossipy's own example (minutes; installs torch)
+bench-peers: $(VENV)/.fast $(GOSSIPY_VENV)/.ready ## Measure the lab next to gossipy, on gossipy's own example (minutes; installs numba, torch)
 	@$(BIN)/python tests/benchmarks/peers.py $(ARGS)
 
 engines: $(VENV)/.dev ## Show that the lab's two engines reach the same numbers on MovieLens-100K (2 minutes; wants the data set)
@@ -53,7 +53,7 @@ parity: $(VENV)/.dev ## Hold the demo's daemons next to the vectorised computati
 results: $(VENV)/.dev ## Write docs/results.md out of the reports in results/
 	@$(BIN)/python -m p2prec.lab.report $(ARGS)
 
-results-run: $(VENV)/.dev ## Run the experiments in results/experiments.toml that are missing or outdated (hours), then write the page
+results-run: $(VENV)/.fast ## Run the experiments in results/experiments.toml that are missing or outdated (hours), then write the page
 	@$(BIN)/python -m p2prec.lab.report --run $(ARGS)
 
 test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
@@ -64,6 +64,9 @@ test-libp2p: $(VENV)/.libp2p ## Run the tests of the libp2p transport (6 minutes
 
 bench-transports: $(VENV)/.libp2p ## Measure TLS and libp2p side by side: connect, round trip, throughput, CPU, memory
 	@$(BIN)/python tests/benchmarks/transports.py $(ARGS)
+
+test-fast: $(VENV)/.fast ## Install numba, and run the tests of the lab's compiled engine
+	@$(BIN)/python -m pytest -q tests/unit/test_lab_compiled.py $(ARGS)
 
 test-torch: $(VENV)/.torch ## Install torch, and run the tests of the lab's torch backend
 	@$(BIN)/python -m pytest -q tests/unit/test_torch_array.py tests/unit/test_lab_batched.py $(ARGS)
@@ -96,6 +99,11 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing p2prec and the tools of its tests into $(VENV) ..."
 	@$(PIP) install -e '.[demo,dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.fast: pyproject.toml | $(BIN)/python
+	@echo "Installing p2prec, the tools of its tests and numba into $(VENV) ..."
+	@$(PIP) install -e '.[demo,dev,fast]'
+	@touch $@ $(VENV)/.demo $(VENV)/.dev
 
 $(VENV)/.torch: $(VENV)/.dev
 	@echo "Installing $(TORCH) into $(VENV) ..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -18,6 +19,11 @@ _ON_A_PROCESSOR = 16
 """So many tables stay in a processor's cache."""
 _ON_A_DEVICE = 1024
 """Enough to keep a GPU busy; their copies take 0.6 GB with 3,706 items and 17 columns."""
+
+
+def can_compile() -> bool:
+    """Whether numba is installed, without which `p2prec.lab.compiled` cannot be imported."""
+    return find_spec("numba") is not None
 
 
 class Randoms(Protocol):

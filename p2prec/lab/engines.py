@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ import numpy as np
 from p2prec.data.interactions import TrainingPairs
 from p2prec.errors import UsageError
 from p2prec.lab import topology
-from p2prec.lab.backend import backend
+from p2prec.lab.backend import backend, can_compile
 from p2prec.lab.baselines.base import Training
 from p2prec.lab.batched import BatchedSwarm
-from p2prec.lab.compiled import is_available
 from p2prec.lab.config import LabConfig
-from p2prec.lab.parallel import ParallelSwarm
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, reference_catalogue
@@ -46,10 +43,6 @@ class Moment:
     """Spent on the rounds alone, not on measuring."""
     consensus_distance: float
     """NaN where nothing is measured."""
-    workers_rss_bytes: int
-    """The most memory that other processes than this one have had resident; 0 where nothing is measured."""
-    workers_cpu_seconds: float
-    """What other processes than this one have computed; 0 where nothing is measured."""
 
 
 def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
@@ -64,9 +57,6 @@ def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Ite
         seconds += time.perf_counter() - started
         traffic = swarm.traffic
         distance = swarm.consensus_distance() if done in wanted else np.nan
-        rss, cpu = 0, 0.0
-        if done in wanted and isinstance(swarm, ParallelSwarm):
-            rss, cpu = swarm.peak_rss_bytes(), swarm.cpu_seconds()
         yield Moment(
             done,
             swarm.scores,
@@ -75,8 +65,6 @@ def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Ite
             traffic.peer_rounds,
             seconds,
             distance,
-            rss,
-            cpu,
         )
 
 
@@ -88,15 +76,14 @@ def measured_rounds(config: LabConfig) -> list[int]:
 
 def _swarm(
     config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator
-) -> LabSwarm | ParallelSwarm | SimulatedSwarm | BatchedSwarm:
+) -> LabSwarm | SimulatedSwarm | BatchedSwarm:
     if config.engine == "peers":
         return peers(config, train, views, rng)
     if config.backend.startswith("torch"):
         return batched(config, train, views, rng)
-    if config.backend == "numba" or (config.backend == "auto" and is_available()):
+    if config.backend == "numba" or (config.backend == "auto" and can_compile()):
         return compiled(config, train, views, rng)
-    swarm, n_cores = kernels(config, train, views, rng), os.cpu_count() or 1
-    return ParallelSwarm(swarm, n_cores) if ParallelSwarm.fits(swarm.n_peers, n_cores) else swarm
+    return kernels(config, train, views, rng)
 
 
 def kernels(config: LabConfig, train: Training, views: list[IndexArray], rng: np.random.Generator) -> LabSwarm:

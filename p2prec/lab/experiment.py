@@ -84,7 +84,7 @@ def run(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress)
         "messages": moment.messages,
         "peer_rounds_per_second": moment.peer_rounds / max(moment.seconds, 1e-9),
         "seconds": time.perf_counter() - started,
-        "peak_rss_bytes": peak_rss_bytes() + moment.workers_rss_bytes,
+        "peak_rss_bytes": peak_rss_bytes(),
         "consensus_distance": moment.consensus_distance,
         "fairness": {name: result.judgement.fairness for name, result in results.items()},
         "config": describe(task) | {"n_peers": n_peers},

@@ -127,12 +127,6 @@ class LabSwarm:
         for peer in meeting.pair:
             self._exchanged(peer)
 
-    def move_side(self, peer: int, sent: Transmitted, received: Transmitted, other_age: float) -> None:
-        """What `meet` does to one side."""
-        learner = self.learners[peer]
-        move(self.parameters, learner.state, between(sent, received), other_share(learner.age, other_age), 0.5)
-        self._exchanged(peer)
-
     def _exchanged(self, peer: int) -> None:
         self.learners[peer].exchanged()
         self._mixed[peer] = self._rounds[peer] > 0  # what arrives before the first own round is not stepped on

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
+from unittest import mock
 
 import msgspec
 import numpy as np
@@ -32,7 +35,9 @@ HISTORIES = synthetic_histories(N_PEERS, N_ITEMS, 0)
 Objective = Literal["explicit", "implicit"]
 
 
-def swarm(kind: type[Swarm], objective: Objective, conditions: Conditions | None = None, **changes: Any) -> Swarm:
+def swarm(
+    kind: Callable[..., Swarm], objective: Objective, conditions: Conditions | None = None, **changes: Any
+) -> Swarm:
     learning, privacy = recommended(objective)
     learning = msgspec.structs.replace(learning, n_factors=5, contribute_every_exchanges=4, **changes)
     rng = np.random.default_rng(3)
@@ -60,6 +65,24 @@ def test_the_same_to_the_bit(objective: Objective, changes: dict[str, Any], cond
     compiled.run(ROUNDS)
     assert_same(numpy, compiled)
     assert np.array_equal(numpy.scores(), compiled.scores())
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_however_many_threads(n_threads: int) -> None:
+    """Three meetings at a time, so that there is something to share."""
+    numpy, compiled = swarm(LabSwarm, "explicit"), swarm(partial(CompiledSwarm, n_threads=n_threads), "explicit")
+    with mock.patch("p2prec.lab.compiled.swarm.AT_ONCE", 3):
+        numpy.run(ROUNDS)
+        compiled.run(ROUNDS)
+    assert_same(numpy, compiled)
+
+
+def test_a_failure_in_a_thread_is_told() -> None:
+    broken = swarm(partial(CompiledSwarm, n_threads=3), "explicit")
+    for learner in broken.learners:
+        learner.parameters = None  # type: ignore[assignment]
+    with mock.patch("p2prec.lab.compiled.swarm.AT_ONCE", 3), pytest.raises(AttributeError):
+        broken.run(1)
 
 
 def test_more_parts_than_rows_of_some() -> None:
@@ -107,7 +130,7 @@ def test_chosen_by_itself_where_it_is_installed(monkeypatch: pytest.MonkeyPatch)
 
     assert made("auto") is made("numba") is CompiledSwarm
     assert made("numpy") is LabSwarm
-    monkeypatch.setattr(engines, "is_available", lambda: False)
+    monkeypatch.setattr(engines, "can_compile", lambda: False)
     assert made("auto") is LabSwarm
 
 
@@ -117,5 +140,5 @@ def test_gossip_learning_to_the_bit(n_factors: int, monkeypatch: pytest.MonkeyPa
     method = GossipLearning(SgdSettings(n_factors, learning_rate=0.05, reg=0.1))
     compiled = method.fit(train, np.random.default_rng(0))
     for module in (gossip_learning, local_mf):
-        monkeypatch.setattr(module, "is_available", lambda: False)
+        monkeypatch.setattr(module, "can_compile", lambda: False)
     assert np.array_equal(method.fit(train, np.random.default_rng(0)).scores, compiled.scores)

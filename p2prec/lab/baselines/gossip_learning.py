@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from p2prec.lab.backend import can_compile
 from p2prec.lab.baselines.base import BOTH, FLOAT_BYTES, Fitted, Objective, OnRound, Training, silent
 from p2prec.lab.baselines.local_mf import SGD_SETTINGS, LocalData, LocalModels, SgdSettings, local_pass, scores, start
-from p2prec.lab.compiled import is_available
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.types import FloatArray, IndexArray
 
@@ -53,7 +53,7 @@ def _deliver(
     rng: np.random.Generator,
 ) -> None:
     """Messages between distinct peers: each receiver merges, then updates; in place."""
-    if is_available():
+    if can_compile():
         from p2prec.lab.compiled.sgd import merge_into
 
         merge_into(models.item_factors, ages, receivers, senders)

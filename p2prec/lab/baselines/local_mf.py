@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2prec.lab.backend import can_compile
 from p2prec.lab.baselines.base import Objective, Training
 from p2prec.lab.baselines.matrix import touched
-from p2prec.lab.compiled import is_available
 from p2prec.types import BoolArray, FloatArray, IndexArray
 
 
@@ -105,7 +105,7 @@ def local_pass(
     models: LocalModels, data: LocalData, peers: IndexArray, settings: SgdSettings, rng: np.random.Generator
 ) -> None:
     """Each of `peers` (distinct) goes once through its interactions, in place."""
-    if data.objective == "explicit" and settings.n_factors <= _SUMMED_AT_ONCE and is_available():
+    if data.objective == "explicit" and settings.n_factors <= _SUMMED_AT_ONCE and can_compile():
         from p2prec.lab.compiled.sgd import pass_over_ratings
 
         rate, reg = np.float32(settings.learning_rate), np.float32(settings.reg)
