@@ -1,8 +1,8 @@
-"""Shares of mask keys in a sealed box: what a peer leaves with a mask partner, unreadable for everybody on the way.
+"""Sealed boxes: shares of keys that a peer leaves with a mask partner, and its contribution as it leaves it with guardians.
 
-ChaCha20-Poly1305 (RFC 8439) under a key that both partners have from X25519, fresh for the sum
-(`p2prec.privacy.masks.MaskKey.sealing`). Each of both directions has its nonce and is used once; a box is repeated, never sealed
-anew.
+All are ChaCha20-Poly1305 (RFC 8439). Shares are under a key that both partners have from X25519, fresh for the sum
+(`p2prec.privacy.masks.MaskKey.sealing`); each of both directions has its nonce and is used once: a box is repeated, never sealed
+anew. A contribution is under a key of its own, used once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgpack
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from p2prec.model.nearest import ROW, Levels, n_rows
+from p2prec.peer.inheritance import Trace
+from p2prec.peer.private_sum import Share, is_acceptable
 from p2prec.privacy.escrow import MAX_SHARES
 from p2prec.privacy.stream import KEY_BYTES
 from p2prec.types import PeerId
@@ -20,6 +24,8 @@ from p2prec.types import PeerId
 MAX_BOX_BYTES = 8192
 """64 partners with ids of 52 characters and shares of 32 bytes take 5,800."""
 _MAX_ID_CHARACTERS = 64
+CONTRIBUTION_OVERHEAD_BYTES = 64
+"""More than a sealed contribution has beside its scales and levels."""
 
 Shares = dict[PeerId, tuple[int, bytes]]
 """By the other partner of a mask: number and share (`p2prec.privacy.escrow`)."""
@@ -60,3 +66,28 @@ def _nonce(owner: PeerId, holder: PeerId) -> bytes:
 
 def _parties(owner: PeerId, holder: PeerId) -> bytes:
     return owner.encode() + b"\0" + holder.encode()
+
+
+def seal_contribution(key: bytes, owner: PeerId, share: Share) -> bytes:
+    """A contribution that nobody has seen yet, for its guardians. key: KEY_BYTES random bytes, used for nothing else."""
+    value = share.value
+    plain = msgpack.packb([value.scales.astype("<f2").tobytes(), value.levels.tobytes(), share.trace.changes])
+    return ChaCha20Poly1305(key).encrypt(bytes(12), plain, owner.encode())
+
+
+def unseal_contribution(key: bytes, owner: PeerId, box: bytes, count: int) -> Share:
+    """The contribution of `count` values in a box. Raises ValueError for another key or owner, or one that is none."""
+    rows = n_rows(count)
+    try:
+        plain = ChaCha20Poly1305(key).decrypt(bytes(12), box, owner.encode())
+        scales, levels, changes = msgpack.unpackb(plain, use_list=False)
+        value = Levels(
+            np.frombuffer(scales, "<f2").astype(np.float16, copy=False),
+            np.frombuffer(levels, np.int8).reshape(rows, ROW),
+        )
+        share = Share(value, 1.0, Trace(int(changes), None, 0))
+    except (InvalidTag, ValueError, TypeError, msgpack.UnpackException) as error:
+        raise ValueError("a contribution that cannot be opened") from error
+    if not is_acceptable(share, count):
+        raise ValueError("a box with something else than a contribution")
+    return share

@@ -76,6 +76,9 @@ class WitnessBook(Generic[Held]):
         """Keep deposits alone."""
         self._held.clear()
 
+    def has_deposit(self, peer: PeerId) -> bool:
+        return peer in self._deposits
+
     def _note(self, peer: PeerId, changes: int, direct: bool, held: Held) -> None:
         known = self._held.get(peer)
         if known is not None and (known[0], known[1]) >= (changes, direct):

@@ -140,6 +140,10 @@ class PrivateSum:
         """Be a peer's guardian: remember its contribution as it was before mixing."""
         self._witnessed.deposited(peer, share.trace, (share,))
 
+    def has_deposit(self, peer: PeerId) -> bool:
+        """Whether this peer is another's guardian, and has its contribution in clear."""
+        return self._witnessed.has_deposit(peer)
+
     # --- those who leave ---
 
     def claim(self, dead: PeerId) -> Claim | None:

@@ -39,6 +39,34 @@ class Deposit:
 
 
 @dataclass(frozen=True, slots=True)
+class Sealed:
+    """To a guardian, when contributing: my contribution, encrypted. Should I die before my partners have answered, they put
+    its key together (`Opened`).
+    """
+
+    box: bytes
+    threshold: int
+    """How many shares the key takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """To everybody, by a mask partner of a dead peer that nobody can restore: my share of the key to its box."""
+
+    owner: PeerId
+    number: int
+    share: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """To everybody: my mask with a peer that never appeared is out of my value, from so many of my changes on."""
+
+    absent: PeerId
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
 class NotMasked:
     """The answer of a partner that has not added it: take it out again."""
 
@@ -206,6 +234,9 @@ SumMessage = (
     | MaskNoted
     | NotMasked
     | Deposit
+    | Sealed
+    | Opened
+    | TakenOut
     | Escrow
     | SumOffer
     | SumAnswer
@@ -228,13 +259,16 @@ SumMessage = (
     | Result
 )
 
-FLOODED = (Enrol, Claimed, Inherited, HandedOver, Seen, Returned, Suspected, Alive, Gone, Selection, Voided)
+FLOODED = (
+    *(Enrol, Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
+    *(Suspected, Alive, Gone, Selection, Voided),
+)
 """For everybody: passed on from neighbour to neighbour."""
 ROUTED = (Pair, Masked, MaskNoted, NotMasked, Escrow, SumResolve, SumResolution)
 """For one peer, near or far: they find their way."""
 DIRECT = (
     *(SumOffer, SumAnswer, SumDecline, SumCommit, SumResolve, SumResolution),
-    *(Deposit, HandOver, ResultRequest, Result),
+    *(Sealed, Deposit, HandOver, ResultRequest, Result),
 )
 """For a neighbour, on its link alone."""
 

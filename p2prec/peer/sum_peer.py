@@ -7,13 +7,15 @@ whoever breaks that is declared dead.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from p2prec.errors import StoreError
-from p2prec.peer.inheritance import Claim, heir
+from p2prec.peer.escrow_box import seal_contribution, unseal_contribution
+from p2prec.peer.inheritance import MAX_DEPOSITS, Claim, heir
 from p2prec.peer.private_sum import PrivateSum, is_acceptable
 from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import (
@@ -27,8 +29,10 @@ from p2prec.peer.sum_messages import (
     Masked,
     MaskNoted,
     NotMasked,
+    Opened,
     Pair,
     Returned,
+    Sealed,
     Seen,
     SumAnswer,
     SumCommit,
@@ -37,16 +41,17 @@ from p2prec.peer.sum_messages import (
     SumOffer,
     SumResolution,
     SumResolve,
+    TakenOut,
     Voided,
 )
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import THRESHOLD, join
 from p2prec.privacy.masks import mask
 from p2prec.privacy.plan import MIN_PARTNERS, SumPlan
-from p2prec.privacy.stream import NoiseStream
+from p2prec.privacy.stream import KEY_BYTES, NoiseStream
 from p2prec.types import FloatArray, PeerId, SwarmId
 
-_CONTRIBUTED, _ENDED, _DECIDED, _OVER = 2, 5, 6, 7
+_CONTRIBUTED, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 """Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
@@ -139,6 +144,17 @@ class SumPeer:
         self._to_deposit = False
         self._silent: dict[PeerId, set[PeerId]] = {}
         """By peer: which of its partners say that it never said `Masked`."""
+        self._voted_silent: frozenset[PeerId] = frozenset()
+        """Partners that this peer has said it never heard `Masked` from."""
+        self._box_key: bytes | None = None
+        """Of the own contribution, until it has been sealed and left with guardians."""
+        self._boxes: dict[PeerId, Sealed] = {}
+        """What others have left with this peer as their guardian."""
+        self._opened: dict[PeerId, dict[int, bytes]] = {}
+        self._states: dict[PeerId, int] = {}
+        """Of each dead peer that was restored: its changes in the state that was."""
+        self._taken_out: dict[tuple[PeerId, PeerId], int] = {}
+        """By peer and absent partner: the peer's changes from which on that mask is out of its value."""
         self._leaving = False
 
     @property
@@ -176,7 +192,7 @@ class SumPeer:
         for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
             del self._decide_at[dead]
             out += self._bury(dead, now)
-        out += self._remind(now) + self._deposit(neighbours)
+        out += self._seal(neighbours) + self._remind(now) + self._deposit(neighbours)
         self.exchanger.give_up(now, self.times.answer_s)
         question = self.exchanger.question()
         if now >= self._next_exchange:
@@ -216,10 +232,23 @@ class SumPeer:
             self._keys = self.roster.keys()
             self.value.contribute(self._statistic(), self._keys, self._noise())
             self._to_deposit = True
-            self._escrow = self.roster.escrow(self._keys)
+            self._box_key = secrets.token_bytes(KEY_BYTES)
+            self._escrow = self.roster.escrow(self._keys, self._box_key)
             self._unanswered = set(self._keys) - self._dead
             out = self._tell_masked(list(self._keys))
         return out + self._answer_masked()
+
+    def _seal(self, neighbours: list[PeerId]) -> Outgoing:
+        """Leave the contribution with guardians, encrypted, as soon as partners may hear of its masks."""
+        if self._box_key is None or not neighbours:
+            return []
+        key, self._box_key = self._box_key, None
+        box = seal_contribution(key, self.own_id, self.value.outgoing())
+        sealed = Sealed(box, self.roster.quorum(self.own_id))
+        return [(guardian, sealed) for guardian in self._guardians(neighbours)]
+
+    def _guardians(self, neighbours: list[PeerId]) -> list[PeerId]:
+        return [neighbours[index] for index in self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()]
 
     def _tell_masked(self, partners: list[PeerId]) -> Outgoing:
         return [message for peer in partners for message in ((peer, self._escrow[peer]), (peer, Masked()))]
@@ -247,7 +276,7 @@ class SumPeer:
 
     def _recover(self) -> Outgoing:
         self._seen |= self.value.met
-        silent = frozenset(self._keys) - self._have_masked
+        silent = self._voted_silent = frozenset(self._keys) - self._have_masked
         self._note_silent(self.own_id, silent)
         # Whom somebody has claimed to restore everybody knows to have been seen (`_bury`); only the others are news.
         news = frozenset((self._seen & self._dead) - self._claims.keys() - self._buried)
@@ -259,21 +288,36 @@ class SumPeer:
                 self._silent.setdefault(peer, set()).add(partner)
 
     def _is_absent(self, peer: PeerId) -> bool:
-        """Whether a peer has certainly shown its value to nobody: more of its partners than may collude never heard `Masked`.
+        """Whether a peer has certainly shown its value to nobody, nor ever will: a quorum of its partners never heard `Masked`.
 
         Only then may its masks be taken out. Otherwise somebody may have seen its value, and would see through it.
         """
         if peer in self._seen or peer not in self._dead:
             return False
-        partners = set(self.roster.partners_of(peer))
-        return len(self._silent.get(peer, set()) & partners) >= THRESHOLD
+        return len(self._silent.get(peer, set())) >= self.roster.quorum(peer)
 
     def _take_out(self) -> Outgoing:
         """Take out the masks with those who never contributed."""
         absent = [peer for peer in self._keys if self._is_absent(peer)]
-        out = self._when_free(lambda: self._remove_masks(absent))
-        for (owner, other), (number, share) in self.roster.escrowed.items():
-            if self._is_absent(other) and owner in self._dead and owner in self._seen:
+        out = self._when_free(lambda: self._take_masks_out(absent)) if absent else []
+        for owner, state in self._states.items():
+            out += self._return_shares(owner, state)
+        return out
+
+    def _take_masks_out(self, absent: list[PeerId]) -> Outgoing:
+        self._remove_masks(absent)
+        for peer in absent:
+            self._taken_out[self.own_id, peer] = self.value.changes
+        return [(None, TakenOut(peer, self.value.changes)) for peer in absent]
+
+    def _return_shares(self, owner: PeerId, state: int) -> Outgoing:
+        """Give back what this peer holds of a dead one's mask keys, where the masks are with absent peers and were in the state
+        of it that was restored.
+        """
+        out: Outgoing = []
+        for (whose, other), (number, share) in self.roster.escrowed.items():
+            still_in = state < self._taken_out.get((owner, other), _NOT_YET)
+            if whose == owner != other and still_in and self._is_absent(other):
                 returned = Returned(owner, other, number, share)
                 out += [(None, returned), *self._on_returned(returned)]
         return out
@@ -334,9 +378,18 @@ class SumPeer:
             case MaskNoted():
                 self._unanswered.discard(sender)
                 self._noted.add(sender)
+            case Sealed():
+                if sender in self.roster and len(self._boxes) < MAX_DEPOSITS:
+                    self._boxes.setdefault(sender, message)
+            case Opened():
+                return self._on_opened(sender, message, now)
+            case TakenOut():
+                if self.roster.are_partners(sender, message.absent):
+                    self._taken_out[sender, message.absent] = message.changes
             case Deposit():
                 if sender in self.roster and is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
+                    self._boxes.pop(sender, None)
             case NotMasked():
                 self._unanswered.discard(sender)
                 return self._when_free(lambda: self._remove_masks([sender]))
@@ -404,8 +457,7 @@ class SumPeer:
             # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
             self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
             return self._withdraw()
-        chosen = self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()
-        return [(neighbours[index], Deposit(self.value.outgoing())) for index in chosen]
+        return [(guardian, Deposit(self.value.outgoing())) for guardian in self._guardians(neighbours)]
 
     # --- the dead ---
 
@@ -451,10 +503,39 @@ class SumPeer:
             self._inherited.setdefault(dead, (best.witness, _NOT_YET))
             if best.witness == self.own_id and dead not in self._handed_over:
                 out += self._when_free(lambda: self._inherit(dead))
+            self._states[dead] = best.changes
+            if self._phase > _TAKEN_OUT:
+                out += self._return_shares(dead, best.changes)
+        elif dead not in self._handed_over:
+            out += self._open_box(dead)
         for peer in [peer for peer, (whose, after) in self._inherited.items() if whose == dead and after > known]:
             del self._inherited[peer]
             out += self._announce(peer, now)
         return out
+
+    def _open_box(self, dead: PeerId) -> Outgoing:
+        """Nobody can restore a dead peer. If it has masked with this one, and so has perhaps left a box: help to open it."""
+        held = self.roster.escrowed.get((dead, dead))
+        if held is None or dead not in self._have_masked or dead in self._voted_silent:
+            return []
+        return [(None, Opened(dead, *held))]
+
+    def _on_opened(self, sender: PeerId, message: Opened, now: float) -> Outgoing:
+        """Collect shares of the key to a box that this peer holds; with enough of them it can restore the owner."""
+        box = self._boxes.get(message.owner)
+        if box is None or message.owner not in self._dead or not self.roster.are_partners(sender, message.owner):
+            return []
+        shares = self._opened.setdefault(message.owner, {})
+        shares.setdefault(message.number, message.share)
+        if len(shares) < box.threshold:
+            return []
+        del self._boxes[message.owner]
+        try:
+            share = unseal_contribution(join(shares), message.owner, box.box, self.value.count)
+        except ValueError:
+            return []
+        self.value.keep_deposit(message.owner, share)
+        return self._announce(message.owner, now)
 
     def _inherit(self, dead: PeerId) -> Outgoing:
         self.value.inherit(dead)

@@ -88,14 +88,23 @@ class Roster:
             return f"only {confirmed} mask partners, {MIN_PARTNERS} are needed"
         if partners > MOST_PARTNERS:
             return f"{partners} mask partners: more than chance gives"
-        if confirmed < CONFIRMED_SHARE * partners:
+        if confirmed < max(CONFIRMED_SHARE * partners, self.quorum(self.own_id)):
             return f"only {confirmed} of {partners} mask partners have confirmed"
         return ""
 
     # --- escrow ---
 
-    def escrow(self, keys: dict[PeerId, bytes]) -> dict[PeerId, Escrow]:
-        """What to leave with each partner: a share of each other partner's key, for its eyes only. Asked once in a sum.
+    def quorum(self, peer: PeerId) -> int:
+        """More than half of a participant's mask partners by the public hash, and of those who collude.
+
+        Of its masks either a quorum says that it never heard of them, and they are taken out; or a quorum opens what it left with
+        its guardians. Both cannot be: two quorums have an honest partner in common, and that one does not do both.
+        """
+        return (len(self.partners_of(peer)) + COLLUDING) // 2 + 1
+
+    def escrow(self, keys: dict[PeerId, bytes], box_key: bytes) -> dict[PeerId, Escrow]:
+        """What to leave with each partner, for its eyes only: a share of each other partner's key, and, under the own id, one of
+        the key to what guardians have. Asked once in a sum.
 
         keys: as `keys` gave them.
         """
@@ -106,6 +115,8 @@ class Roster:
                 continue
             for number, share in split(key, len(holders)).items():
                 shares[holders[number - 1]][partner] = (number, share)
+        for number, share in split(box_key, len(keys), self.quorum(self.own_id)).items():
+            shares[list(keys)[number - 1]][self.own_id] = (number, share)
         return {
             holder: Escrow(seal(self._sealing(holder), self.own_id, holder, held)) for holder, held in shares.items()
         }
@@ -115,7 +126,7 @@ class Roster:
         if owner not in self._confirmed:
             return
         try:
-            shares = unseal(self._sealing(owner), owner, self.own_id, escrow.sealed, MOST_PARTNERS)
+            shares = unseal(self._sealing(owner), owner, self.own_id, escrow.sealed, MOST_PARTNERS + 1)
         except ValueError:
             return
         for other, held in shares.items():

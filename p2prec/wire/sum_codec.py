@@ -16,7 +16,7 @@ import numpy as np
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, peer_id_of, public_bytes_of
 from p2prec.model.nearest import ROW, Levels, n_rows
-from p2prec.peer.escrow_box import MAX_BOX_BYTES
+from p2prec.peer.escrow_box import CONTRIBUTION_OVERHEAD_BYTES, MAX_BOX_BYTES
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import FRAME_RELAYS, MAX_HOPS
@@ -38,12 +38,14 @@ from p2prec.peer.sum_messages import (
     Masked,
     MaskNoted,
     NotMasked,
+    Opened,
     Pair,
     Relayed,
     Relays,
     Result,
     ResultRequest,
     Returned,
+    Sealed,
     Seen,
     Selection,
     SumAnswer,
@@ -54,6 +56,7 @@ from p2prec.peer.sum_messages import (
     SumResolution,
     SumResolve,
     Suspected,
+    TakenOut,
     Voided,
 )
 from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS
@@ -68,7 +71,7 @@ MAX_SEEN = 1024
 """Peers in one `Seen`."""
 MAX_CHANGES = 2**31 - 1
 MAX_INCARNATION = 2**16 - 1
-SUMS: Final = (1, 2)
+LAST_SUM: Final = 2
 _SHARE_FIELDS = 5
 _SHARE_OVERHEAD_BYTES = 128
 """More than msgpack, weight, trace and exchange id add to scales and levels."""
@@ -104,8 +107,13 @@ class SumKind(IntEnum):
     VOIDED = 24
     RESULT_REQUEST = 25
     RESULT = 26
+    SEALED = 27
+    OPENED = 28
+    TAKEN_OUT = 29
 
 
+_KINDS: Final = tuple(SumKind)
+"""From 1 on without a gap."""
 _KIND_OF: Final[dict[type, SumKind]] = {
     Enrol: SumKind.ENROL,
     Pair: SumKind.PAIR,
@@ -133,6 +141,9 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Voided: SumKind.VOIDED,
     ResultRequest: SumKind.RESULT_REQUEST,
     Result: SumKind.RESULT,
+    Sealed: SumKind.SEALED,
+    Opened: SumKind.OPENED,
+    TakenOut: SumKind.TAKEN_OUT,
 }
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
 _BY_NAME: Final[dict[SumKind, type]] = {
@@ -171,7 +182,7 @@ class SumCodec:
         fields = unpack_array(payload, max_items=16)
         if len(fields) < 2:
             raise malformed("no sum and no kind")
-        number, kind = uint(fields[0], "sum", min(SUMS), max(SUMS)), _kind(fields[1])
+        number, kind = uint(fields[0], "sum", 1, LAST_SUM), _kind(fields[1])
         if _TYPE_OF[kind] not in DIRECT:
             raise malformed(f"{kind.name} is not for a neighbour alone")
         return InSum(number, self._message(kind, fields[2:], number))
@@ -210,7 +221,7 @@ class SumCodec:
         return Relayed(
             peer_of(origin),
             None if to == b"" else peer_of(to),
-            uint(number, "sum", min(SUMS), max(SUMS)),
+            uint(number, "sum", 1, LAST_SUM),
             binary(token, "token", TOKEN_BYTES),
             uint(hops, "hops", 0, MAX_HOPS),
             int(_kind(kind)),
@@ -248,6 +259,12 @@ class SumCodec:
                 return [exchange]
             case SumResolution(exchange, applied):
                 return [exchange, applied]
+            case Sealed(box, threshold):
+                return [box, threshold]
+            case Opened(owner, number, share):
+                return [key_of(owner), number, share]
+            case TakenOut(absent, changes):
+                return [key_of(absent), changes]
             case Claimed(dead, changes, direct):
                 return [key_of(dead), changes, direct]
             case Inherited(dead, changes):
@@ -295,13 +312,17 @@ class SumCodec:
             case SumKind.RESOLUTION:
                 exchange, applied = exactly(fields, 2)
                 return SumResolution(_exchange([exchange]), _boolean(applied, "applied"))
+            case SumKind.SEALED:
+                box, threshold = exactly(fields, 2)
+                largest = n_rows(self._counts[number]) * (ROW + 2) + CONTRIBUTION_OVERHEAD_BYTES
+                return Sealed(_at_most(box, "box", largest), uint(threshold, "threshold", 1, MAX_SHARES))
             case SumKind.RESULT:
                 *share, people, items = exactly(fields, _SHARE_FIELDS + 2)
                 value = self._share(share, number)
                 if value.weight == 0:
                     raise malformed("a result of nobody")
                 listed = None if items == b"" else self._items(items)
-                if (listed is None) == (number == max(SUMS)):
+                if (listed is None) == (number == LAST_SUM):
                     raise malformed("a list of items belongs to the second sum")
                 return Result(value, uint(people, "people", 1, MAX_ENROLLED + 1), listed)
         return self._word(kind, fields)
@@ -324,6 +345,13 @@ class SumCodec:
                 owner, absent, held, share = exactly(fields, 4)
                 numbered = uint(held, "share number", 1, MAX_SHARES)
                 return Returned(peer_of(owner), peer_of(absent), numbered, binary(share, "share", KEY_BYTES))
+            case SumKind.OPENED:
+                owner, held, share = exactly(fields, 3)
+                numbered = uint(held, "share number", 1, MAX_SHARES)
+                return Opened(peer_of(owner), numbered, binary(share, "share", KEY_BYTES))
+            case SumKind.TAKEN_OUT:
+                absent, changes = exactly(fields, 2)
+                return TakenOut(peer_of(absent), _changes(changes))
             case SumKind.SUSPECTED:
                 peer, incarnation = exactly(fields, 2)
                 return Suspected(peer_of(peer), uint(incarnation, "incarnation", 0, MAX_INCARNATION))
@@ -388,7 +416,7 @@ def _share_fields(share: Share) -> list[Any]:
 
 
 def _kind(value: Any) -> SumKind:
-    return SumKind(uint(value, "kind", min(SumKind), max(SumKind)))
+    return _KINDS[uint(value, "kind", 1, len(_KINDS)) - 1]
 
 
 def _changes(value: Any) -> int:

@@ -19,17 +19,31 @@ N_PEERS, N_ITEMS, N_PEOPLE = 60, 80, 50
 PROMISE = Promise(
     epsilon=4.0,
     n_people=N_PEOPLE,
-    start=100,
-    second_after_s=120.0,
-    enrol_s=6.0,
-    contribute_s=12.0,
-    recover_s=30.0,
-    end_s=56.0,
+    start=30,
+    second_after_s=94.0,
+    enrol_s=5.0,
+    contribute_s=10.0,
+    recover_s=26.0,
+    end_s=51.0,
     exchange_s=1.0,
     notice_s=2.0,
     answer_s=2.0,
 )
-SETTINGS = PeerSettings(tick_interval_s=1.0, dial_retry_s=2.0, peers_request_every_s=10.0)
+SETTINGS = PeerSettings(
+    tick_interval_s=1.0,
+    dial_retry_s=2.0,
+    target_neighbours=5,
+    max_neighbours=8,
+    peers_request_every_s=60.0,
+    ping_after_s=60.0,
+)
+    tick_interval_s=1.0,
+    dial_retry_s=2.0,
+    target_neighbours=5,
+    max_neighbours=8,
+    peers_request_every_s=60.0,
+    ping_after_s=60.0,
+)
 CLEAN = 1.35
 """Error over planned noise: sampling, eight bits, and copies that differ a little. One mask that does not cancel adds 3."""
 
