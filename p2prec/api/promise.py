@@ -99,7 +99,9 @@ def _text(
         )
         part = f"; this device sits it out: {reason}" if reason else ""
         return f"{name}: {doing}, the result in {wait}{part}{stopped}"
-    return f"{name} is over, and this device has no result" + (f": it sat out, since {reason}" if reason else "")
+    asking = "its neighbours are asked for theirs" if is_running else "with p2prec start it asks others for theirs"
+    why = f" (it sat out, since {reason})" if reason else ""
+    return f"{name} is over, and this device has no result yet{why}: {asking}"
 
 
 def _note(notes: Mapping[int, SumNote], number: int) -> SumNote:

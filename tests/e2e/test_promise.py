@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,23 @@ def host(path: Path, person: int, manifest: Manifest, secret: bytes | None, know
     return open_daemon(loaded, settings, None, lambda event: None)
 
 
-async def until(condition: Callable[[], bool], at: float, what: str) -> None:
+async def until(condition: Callable[[], bool], at: float, what: str, daemons: list[Daemon]) -> None:
     """Wait until the condition holds. Fails when the clock says `at`."""
     while not condition():
-        assert time.time() < at, f"in time: {what}"
+        assert time.time() < at, f"not in time: {what}; {situation(daemons)}"
         await asyncio.sleep(0.2)
+
+
+def situation(daemons: list[Daemon]) -> Counter[str]:
+    """How many daemons are how far."""
+    found: Counter[str] = Counter()
+    for daemon in daemons:
+        assert daemon.keeper is not None
+        notes = {number: note.sat_out for number, note in daemon.keeper.notes.items()}
+        found[
+            f"knows {daemon.keeper.results.n_known}, spent on {sorted(daemon.keeper.ledger.spent_on)}, sat out {notes}"
+        ] += 1
+    return found
 
 
 async def scenario(folder: Path, victim: Device, manifest: Manifest) -> None:
@@ -109,16 +122,18 @@ async def play(
     assert time.time() < promise.start, "this machine is too slow to prepare in time"
 
     final = promise.end_of(1) + 4 * promise.notice_s
-    await until(lambda: recorded(victim, manifest.swarm_id) == [1], promise.start + promise.end_s, "it contributes")
+    await until(
+        lambda: recorded(victim, manifest.swarm_id) == [1], promise.start + promise.end_s, "it contributes", daemons
+    )
     victim.kill()
     await asyncio.to_thread(lambda: victim.serve(*known[:3], quick=SETTINGS))
-    await until(lambda: all(d.keeper and d.keeper.results.n_known for d in daemons), final, "the first sum is known")
+    await until(lambda: all(d.keeper and d.keeper.results.n_known for d in daemons), final, "the first sum", daemons)
     for answer in (LiveAnswers(daemon).recommend(5) for daemon in daemons):
         assert len(answer["recommendations"]) == 5
         assert "when tastes follow" in answer["note"]
 
     final = promise.end_of(2) + 4 * promise.notice_s
-    await until(lambda: all(d.keeper and d.keeper.results.n_known == 2 for d in daemons), final, "both sums are known")
+    await until(lambda: all(d.keeper and d.keeper.results.n_known == 2 for d in daemons), final, "both sums", daemons)
     await asyncio.to_thread(
         lambda: victim.until(lambda status: status["promise"]["stage"] == "learned", "has asked for what it missed")
     )
