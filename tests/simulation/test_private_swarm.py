@@ -37,13 +37,6 @@ SETTINGS = PeerSettings(
     peers_request_every_s=60.0,
     ping_after_s=60.0,
 )
-    tick_interval_s=1.0,
-    dial_retry_s=2.0,
-    target_neighbours=5,
-    max_neighbours=8,
-    peers_request_every_s=60.0,
-    ping_after_s=60.0,
-)
 CLEAN = 1.35
 """Error over planned noise: sampling, eight bits, and copies that differ a little. One mask that does not cancel adds 3."""
 
