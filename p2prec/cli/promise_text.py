@@ -55,8 +55,8 @@ def promise_lines(promise: Promise, now: float) -> list[Text]:
         labelled("Sum 2", f"{when(promise, 2, now)}: tastes"),
         labelled(
             "Needs",
-            f"{people} people whose devices are on and started during both, from the first {_span(promise.enrol_s)} on;"
-            " with fewer nothing is sent, spent or learned",
+            f"{people} people whose devices are on, with p2prec start, when each sum begins and until it ends; with fewer nothing"
+            " is sent, spent or learned",
         ),
         labelled("Expect", expectation(expected(people, promise.epsilon))),
     ]
@@ -107,10 +107,6 @@ def promise_fields(promise: Promise) -> dict[str, Any]:
 
 def _local(time: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).astimezone()
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
 
 
 def _figure(value: float) -> str:
