@@ -62,8 +62,10 @@ def _implicit_direction(
     curvature: FloatArray,
     turn: FloatArray,
 ) -> FloatArray:
-    """`(S_i - alpha0 G q_i - r a_i q_i) / (a_i (G + damping I))` with `a_i = W_i + alpha0`, `r = reg / n`; `unmixed` is
-    added to the a_i of the divisor.
+    """`(S_i - alpha0 G q_i - r a_i q_i) / (a_i (G + max(damping, r) I))` with `a_i = W_i + alpha0`, `r = reg / n`; `unmixed`
+    is added to the a_i of the divisor.
+
+    r is the penalty's own curvature. Damped by less, a few people's step jumps over the penalty's minimum, further each time.
     """
     alpha0 = np.float32(parameters.alpha0)
     weight: FloatArray = touched_share(state)[..., None, :] + alpha0
@@ -72,7 +74,7 @@ def _implicit_direction(
     direction: FloatArray = turn @ np.swapaxes(state.gradient, -1, -2)
     direction -= pull
     direction /= weight + unmixed
-    direction /= curvature + np.float32(parameters.damping)
+    direction /= curvature + np.maximum(np.float32(parameters.damping), penalty)
     return direction
 
 

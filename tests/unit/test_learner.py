@@ -56,6 +56,21 @@ def test_peers_learn_from_each_other() -> None:
     assert factors.std(axis=0).mean() < 0.2 * np.abs(factors).mean()
 
 
+@pytest.mark.parametrize(("n_items", "n_own"), [(100, 10), (200, 40), (1000, 100)])
+def test_a_model_of_one_person_settles(n_items: int, n_own: int) -> None:
+    """The penalty of so few people bends more than the data do: steps that are damped by less overshoot, and break the model."""
+    learner = Learner(LearningParameters(), QUIET, [str(item) for item in range(n_items)], SEED)
+    learner.swarm_size_estimate = 1.0
+    learner.set_interactions(np.arange(n_own), np.ones(n_own, np.float32))
+    rng = np.random.default_rng(0)
+    for done in range(60):
+        if done % 7 == 0:
+            learner.contribute(rng)
+            learner.state.probe[:] = 0  # alone, all is mixed at once
+        assert learner.step()
+    assert np.abs(learner.state.item_factors).max() < 1.0
+
+
 @pytest.mark.parametrize("n_parts", [1, 3])
 def test_contributions_are_counted_in_exchanges_of_all_parts(n_parts: int) -> None:
     parameters = msgspec.structs.replace(PARAMETERS, contribute_every_exchanges=2, n_parts=n_parts)

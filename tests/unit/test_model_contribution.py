@@ -93,7 +93,10 @@ def test_the_step_follows_the_gradient_of_the_objective(parameters: LearningPara
     step(parameters, moved, N)
     direction = (moved.item_factors - state.item_factors).astype(np.float64)
     unmixed = parameters.evidence_floor / N  # nobody's sign stands out of the probe
-    damped = direction @ (mean.gram + parameters.damping * np.eye(len(mean.gram)))
+    damping = parameters.damping
+    if parameters.objective == "implicit":
+        damping = max(damping, parameters.reg / N)
+    damped = direction @ (mean.gram + damping * np.eye(len(mean.gram)))
     if parameters.objective == "implicit":
         gradient = -(touched_share(mean)[:, None] + parameters.alpha0 + unmixed) * damped
     else:

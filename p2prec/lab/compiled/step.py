@@ -74,7 +74,8 @@ class Steps:
         for at, peer in enumerate(peers.tolist()):
             np.matmul(turn[at], states.gradient[peer], out=towards[at])
             np.matmul(turn[at], states.item_factors[peer], out=factors[at])
-        alpha0, damping = np.float32(self._parameters.alpha0), np.float32(self._parameters.damping)
+        alpha0 = np.float32(self._parameters.alpha0)
+        damping = max(np.float32(self._parameters.damping), self._penalty)
         _divide_implicit(
             states.evidence,
             peers,
