@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from generate_sums import PrivateSwarm, whole_conversation
 
 from p2prec import manifest as manifests
 from p2prec.data.catalogue import Catalogue
@@ -44,6 +49,7 @@ from p2prec.peer.messages import (
     Resolution,
     Resolve,
 )
+from p2prec.peer.sum_messages import Relays
 from p2prec.transport.certificates import authority_certificate, authority_key, peer_certificate
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
@@ -66,6 +72,7 @@ SHAPES = [table_shapes(MANIFEST.learning, len(CATALOGUE), part) for part in rang
 TABLES = [field.name for field in dataclasses.fields(QuantizedTables) if field.name != "part"]
 CODEC = Codec(MANIFEST.learning, len(CATALOGUE))
 SESSION = session_id(NONCES["alice"], NONCES["bob"])
+PRIVATE = PrivateSwarm(MANIFEST, len(CATALOGUE))
 
 Files = dict[str, bytes]
 Entry = dict[str, Any]
@@ -85,6 +92,7 @@ def build() -> Files:
         "conversation": _conversation(files),
         "refusals": _refusals(files),
         "framing": _framing(files),
+        "private": _private(files),
     }
     files["index.json"] = (json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode()
     return files
@@ -100,19 +108,21 @@ def as_json(value: Any) -> Any:
         return int(value)
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
     if dataclasses.is_dataclass(value):
         return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return value
 
 
-def sessions() -> dict[str, Session]:
-    """Alice's and Bob's ends of the conversation, before its first message."""
+def sessions(swarm: PrivateSwarm | None = None) -> dict[str, Session]:
+    """Alice's and Bob's ends of the conversation, before its first message; swarm: one with a promise."""
     return {
         name: Session(
             identity,
-            MANIFEST.swarm_id,
+            MANIFEST.swarm_id if swarm is None else swarm.manifest.swarm_id,
             remote.peer_id,
-            CODEC,
+            CODEC if swarm is None else swarm.codec,
             session_nonce=NONCES[name],
             instance=INSTANCES[name],
         )
@@ -243,14 +253,39 @@ def conversation() -> list[tuple[str, Message]]:
 
 
 def _conversation(files: Files) -> list[Entry]:
-    ends = sessions()
+    return _recorded(files, sessions(), conversation(), MANIFEST.swarm_id, "")
+
+
+def private_conversation() -> list[tuple[str, Message]]:
+    """In a swarm with a promise: every kind of message of its sums."""
+    hellos: list[tuple[str, Message]] = [
+        (name, _hello(name, swarm_id=PRIVATE.manifest.swarm_id)) for name in ("alice", "bob")
+    ]
+    return [*hellos, *whole_conversation(PRIVATE, ALICE, BOB)]
+
+
+def _private(files: Files) -> Entry:
+    said = private_conversation()
+    relays = said[-1][1]
+    assert isinstance(relays, Relays)
+    swarm_id = PRIVATE.manifest.swarm_id
+    return PRIVATE.entry() | {
+        "conversation": _recorded(files, sessions(PRIVATE), said, swarm_id, "private-"),
+        "relayed": PRIVATE.relayed_entries(relays),
+        "refused_relayed": PRIVATE.refused_bodies(ALICE, BOB.peer_id),
+    }
+
+
+def _recorded(
+    files: Files, ends: dict[str, Session], said: list[tuple[str, Message]], swarm_id: bytes, prefix: str
+) -> list[Entry]:
     entries = []
-    for number, (sender, message) in enumerate(conversation(), start=1):
+    for number, (sender, message) in enumerate(said, start=1):
         receiver = "bob" if sender == "alice" else "alice"
         frame = ends[sender].encode(message)
         ends[receiver].decode(frame)
         envelope = unpack(frame)
-        name = f"{number:02}-{envelope.kind.name.lower().replace('_', '-')}.bin"
+        name = f"{prefix}{number:02}-{envelope.kind.name.lower().replace('_', '-')}.bin"
         files[name] = frame
         entries.append(
             {
@@ -258,17 +293,17 @@ def _conversation(files: Files) -> list[Entry]:
                 "from": sender,
                 "type": int(envelope.kind),
                 "sequence": envelope.sequence,
-                "signature_input": _signed(envelope, sender, receiver).hex(),
+                "signature_input": _signed(envelope, sender, receiver, swarm_id).hex(),
                 "message": as_json(message),
             }
         )
     return entries
 
 
-def _signed(envelope: Envelope, sender: str, receiver: str) -> bytes:
+def _signed(envelope: Envelope, sender: str, receiver: str, swarm_id: bytes) -> bytes:
     keys = {"alice": ALICE.public_bytes, "bob": BOB.public_bytes}
     return signature_input(
-        swarm_id=MANIFEST.swarm_id,
+        swarm_id=swarm_id,
         sender=keys[sender],
         receiver=keys[receiver],
         session=NO_SESSION if envelope.kind is MessageType.HELLO else SESSION,

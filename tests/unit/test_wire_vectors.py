@@ -19,9 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters, Promise
+from p2prec.peer.sum_messages import Relayed
 from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.tls_connection import PREFIX_BYTES
 from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
+from p2prec.wire.seal import Seal
+from p2prec.wire.sum_codec import SumKind
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols"
 VECTORS = PROTOCOLS / "vectors"
@@ -79,8 +82,72 @@ def test_every_reason_has_a_vector() -> None:
     assert reasons == {str(reason) for reason in GENERATOR.Refusal}
 
 
-def test_every_message_type_is_in_the_conversation() -> None:
-    assert {entry["type"] for entry in INDEX["conversation"]} == {int(kind) for kind in GENERATOR.MessageType}
+def test_every_message_type_is_in_a_conversation() -> None:
+    entries = [*INDEX["conversation"], *INDEX["private"]["conversation"]]
+    assert {entry["type"] for entry in entries} == {int(kind) for kind in GENERATOR.MessageType}
+
+
+# --- private sums (privacy-v1.md) ---
+
+PRIVATE = INDEX["private"]
+
+
+def test_the_private_conversation_is_understood() -> None:
+    sessions = GENERATOR.sessions(GENERATOR.PRIVATE)
+    for entry in PRIVATE["conversation"]:
+        receiver = "bob" if entry["from"] == "alice" else "alice"
+        message = sessions[receiver].decode(read(entry["file"]))
+        if entry["type"] == 1:
+            assert sessions[entry["from"]].encode(message) == read(entry["file"])
+        assert GENERATOR.as_json(message) == entry["message"]
+
+
+def test_every_kind_of_a_sums_message_is_in_the_vectors_and_in_the_text() -> None:
+    direct = {msgpack.unpackb(_payload(entry))[1] for entry in PRIVATE["conversation"] if entry["type"] == 13}
+    assert direct | {entry["kind"] for entry in PRIVATE["relayed"]} == {int(kind) for kind in SumKind}
+    text = (PROTOCOLS / "privacy-v1.md").read_text(encoding="utf-8")
+    for kind in SumKind:
+        assert f"| {int(kind)} | {kind.name} |" in text
+
+
+def _payload(entry: dict[str, Any]) -> bytes:
+    payload: bytes = msgpack.unpackb(read(entry["file"]))[3]
+    return payload
+
+
+def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
+    alice = bytes.fromhex(INDEX["peers"]["alice"]["public_key"])
+    bob = INDEX["peers"]["bob"]
+    entries = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
+    assert len(entries) == len(PRIVATE["relayed"])
+    for (origin, to, number, token, _, kind, body, signature), entry in zip(entries, PRIVATE["relayed"], strict=True):
+        assert origin == alice
+        assert to == (b"" if entry["to"] is None else bytes.fromhex(bob["public_key"]))
+        signed = b"p2prec/2 relayed" + bytes.fromhex(PRIVATE["swarm_id"]) + origin + (to or bytes(32))
+        signed += bytes([number]) + token + bytes([kind]) + hashlib.sha256(body).digest()
+        assert signed.hex() == entry["signature_input"]
+        Ed25519PublicKey.from_public_bytes(alice).verify(signature, signed)
+
+
+@pytest.mark.parametrize("entry", PRIVATE["refused_relayed"], ids=lambda entry: entry["why"])
+def test_relayed_messages_that_are_refused(entry: dict[str, Any]) -> None:
+    origin, to, number, token, hops, kind, body, signature = entry["relayed"]
+    relayed = Relayed(
+        *(origin, to, number, bytes.fromhex(token), hops, kind, bytes.fromhex(body), bytes.fromhex(signature))
+    )
+    seal = Seal(GENERATOR.BOB, GENERATOR.PRIVATE.manifest.swarm_id, GENERATOR.PRIVATE.sums)
+    with pytest.raises(RemoteMisbehaviour) as refusal:
+        seal.open(relayed)
+    assert refusal.value.reason == entry["reason"]
+
+
+@pytest.mark.parametrize("kind", [13, 14])
+def test_a_swarm_without_a_promise_knows_no_such_messages(kind: int) -> None:
+    bob = GENERATOR.sessions()["bob"]
+    bob.decode(read("01-hello.bin"))
+    entry = next(one for one in PRIVATE["conversation"] if one["type"] == kind)
+    with pytest.raises(RemoteMisbehaviour, match="unknown message type"):
+        bob.decode(read(entry["file"]))
 
 
 def test_there_is_one_version() -> None:
@@ -97,6 +164,7 @@ def test_the_text_names_every_field_and_reason_and_message() -> None:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
     for reason in GENERATOR.Refusal:
         assert f"| `{reason}` |" in text
+    text += (PROTOCOLS / "privacy-v1.md").read_text(encoding="utf-8")
     for kind in GENERATOR.MessageType:
         assert f"| {int(kind)} | {kind.name} |" in text
 

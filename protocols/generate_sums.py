@@ -1,0 +1,233 @@
+"""Makes the test vectors of private sums (privacy-v1.md, "Messages"), for `generate.py`: the same swarm with a promise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import msgspec
+import numpy as np
+
+from p2prec.identity import Identity
+from p2prec.manifest import Manifest, Promise
+from p2prec.model.nearest import ROW, Levels, n_rows
+from p2prec.peer.inheritance import Trace
+from p2prec.peer.messages import Message, Refusal
+from p2prec.peer.private_peer import sizes_of
+from p2prec.peer.private_sum import Share
+from p2prec.peer.sum_messages import (
+    Alive,
+    Claimed,
+    Deposit,
+    Enrol,
+    Escrow,
+    Gone,
+    HandedOver,
+    HandOver,
+    Inherited,
+    InSum,
+    Masked,
+    MaskNoted,
+    NotMasked,
+    Opened,
+    Pair,
+    Relayed,
+    Relays,
+    Result,
+    ResultRequest,
+    Returned,
+    Sealed,
+    Seen,
+    Selection,
+    SumAnswer,
+    SumCommit,
+    SumDecline,
+    SumMessage,
+    SumOffer,
+    SumResolution,
+    SumResolve,
+    Suspected,
+    TakenOut,
+    Voided,
+)
+from p2prec.types import PeerId
+from p2prec.wire.codec import Codec
+from p2prec.wire.seal import Seal, relay_signature_input
+from p2prec.wire.sum_codec import SumCodec, SumKind
+
+PROMISE = Promise(
+    epsilon=4.0,
+    n_people=60,
+    start=1_800_000_000,
+    second_after_s=1200.0,
+    enrol_s=60.0,
+    contribute_s=120.0,
+    recover_s=300.0,
+    end_s=600.0,
+)
+TOKEN = b"8 bytes!"
+EXCHANGE = bytes(range(16))
+HOPS = 32
+
+Entry = dict[str, Any]
+Files = dict[str, bytes]
+Add = Callable[..., None]
+
+
+class PrivateSwarm:
+    """The vectors' swarm with a promise, and its codec."""
+
+    def __init__(self, manifest: Manifest, n_items: int) -> None:
+        self.manifest = msgspec.structs.replace(manifest, promise=PROMISE)
+        self.counts, self.n_selected = sizes_of(PROMISE, n_items)
+        self.sums = SumCodec(self.counts, self.n_selected, n_items)
+        self.codec = Codec(manifest.learning, n_items, self.sums)
+
+    def share(self, number: int, weight: float, trace: Trace) -> Share:
+        """A share that uses both ends of every range."""
+        count, rows = self.counts[number], n_rows(self.counts[number])
+        levels = (np.arange(rows * ROW) * 7 % 255 - 127).astype(np.int8)
+        levels[count:] = 0
+        scales = np.linspace(0, 1000 / 127, rows).astype(np.float16)
+        scales = np.minimum(scales, np.float16(1000 / 127))
+        return Share(Levels(scales, levels.reshape(rows, ROW)), weight, trace)
+
+    def direct(self, alice: PeerId, bob: PeerId) -> list[tuple[str, InSum]]:
+        """Who says what to its neighbour."""
+        first, last = Trace(1, None, 0), Trace(2**31 - 1, bob, 2**31 - 1)
+        items = np.arange(self.n_selected)[::-1].astype(np.int64)
+        return [
+            ("alice", InSum(1, SumOffer(EXCHANGE, self.share(1, 1.0, first)))),
+            ("bob", InSum(1, SumAnswer(EXCHANGE, self.share(1, 0.0, Trace(0, alice, 7))))),
+            ("alice", InSum(1, SumCommit(EXCHANGE))),
+            ("bob", InSum(2, SumOffer(EXCHANGE[::-1], self.share(2, 1e6, last)))),
+            ("alice", InSum(2, SumDecline(EXCHANGE[::-1]))),
+            ("bob", InSum(1, SumResolve(EXCHANGE))),
+            ("alice", InSum(1, SumResolution(EXCHANGE, True))),
+            ("alice", InSum(1, Sealed(b"sealed contribution", 10))),
+            ("alice", InSum(1, Deposit(self.share(1, 1.0, first)))),
+            ("bob", InSum(2, HandOver(self.share(2, 0.5, last)))),
+            ("bob", InSum(1, ResultRequest())),
+            ("alice", InSum(1, Result(self.share(1, 1.0, Trace(0, None, 0)), 60, None))),
+            ("alice", InSum(2, Result(self.share(2, 1.0, Trace(0, None, 0)), 100_001, items))),
+        ]
+
+    def flooded(self, alice: PeerId, bob: PeerId) -> list[SumMessage]:
+        """What Alice says to everybody."""
+        return [
+            Enrol(bytes(range(32))),
+            Claimed(bob, 2**31 - 1, True),
+            Inherited(bob, 12),
+            HandedOver(bob),
+            Seen(frozenset({bob}), frozenset()),
+            Returned(bob, alice, 255, bytes(range(32))),
+            Opened(bob, 1, bytes(range(32))),
+            TakenOut(bob, 3),
+            Suspected(bob, 0),
+            Alive(2**16 - 1),
+            Gone(),
+            Selection(np.arange(self.n_selected).astype(np.int64)),
+            Voided(),
+        ]
+
+    def routed(self) -> list[SumMessage]:
+        """What Alice says to a mask partner, near or far."""
+        return [
+            *(Pair(), Masked(), MaskNoted(), NotMasked(), Escrow(b"sealed shares")),
+            *(SumResolve(EXCHANGE), SumResolution(EXCHANGE, False)),
+        ]
+
+    def relays(self, alice: Identity, bob: PeerId) -> Relays:
+        """All of these in one frame, signed by Alice."""
+        seal = Seal(alice, self.manifest.swarm_id, self.sums)
+        floods = [seal.seal(None, 2, _token(n), HOPS, one) for n, one in enumerate(self.flooded(alice.peer_id, bob))]
+        routed = [seal.seal(bob, 1, _token(n + 64), 0, one) for n, one in enumerate(self.routed())]
+        return Relays((*floods, *routed))
+
+    def entry(self) -> Entry:
+        return {
+            "promise": msgspec.to_builtins(PROMISE),
+            "swarm_id": self.manifest.swarm_id.hex(),
+            "values": {str(number): count for number, count in self.counts.items()},
+            "n_selected": self.n_selected,
+        }
+
+    def relayed_entries(self, relays: Relays) -> list[Entry]:
+        """What is inside of each relayed message, and what its origin has signed."""
+        swarm_id = self.manifest.swarm_id
+        return [
+            {
+                "kind": one.kind,
+                "to": one.to,
+                "sum": one.number,
+                "token": one.token.hex(),
+                "body": one.body.hex(),
+                "signature_input": relay_signature_input(swarm_id, one).hex(),
+                "signature": one.signature.hex(),
+            }
+            for one in relays.relays
+        ]
+
+    def refused_bodies(self, alice: Identity, bob: PeerId) -> list[Entry]:
+        """Relayed messages whose envelope is in order, and that are refused when they are opened."""
+        seal = Seal(alice, self.manifest.swarm_id, self.sums)
+        enrol = seal.seal(None, 1, TOKEN, HOPS, Enrol(bytes(32)))
+        pair = seal.seal(bob, 1, TOKEN, HOPS, Pair())
+
+        def signed(one: Relayed) -> Relayed:
+            signature = alice.sign(relay_signature_input(self.manifest.swarm_id, one))
+            return dataclasses.replace(one, signature=signature)
+
+        def body(kind: SumKind, *fields: Any, to: PeerId | None = None) -> Relayed:
+            return signed(dataclasses.replace(enrol, kind=int(kind), body=msgpack.packb(list(fields)), to=to))
+
+        bobs = Identity.from_seed(bytes([0xB0]) * 32).public_bytes
+        cases: list[tuple[str, Refusal, Relayed]] = [
+            ("another origin", Refusal.FORGED, dataclasses.replace(enrol, origin=bob)),
+            ("another sum", Refusal.FORGED, dataclasses.replace(enrol, number=2)),
+            ("another token", Refusal.FORGED, dataclasses.replace(enrol, token=TOKEN[::-1])),
+            ("another receiver", Refusal.FORGED, dataclasses.replace(pair, to=alice.peer_id)),
+            ("another body", Refusal.FORGED, dataclasses.replace(enrol, body=msgpack.packb([b"\1" * 32]))),
+            ("another kind", Refusal.FORGED, dataclasses.replace(pair, kind=int(SumKind.MASKED))),
+            ("PAIR to everybody", Refusal.MALFORMED, body(SumKind.PAIR)),
+            ("ENROL to one peer", Refusal.MALFORMED, body(SumKind.ENROL, bytes(32), to=bob)),
+            ("an offer that is passed on", Refusal.MALFORMED, body(SumKind.OFFER, EXCHANGE, to=bob)),
+            ("a mask key of 31 bytes", Refusal.MALFORMED, body(SumKind.ENROL, bytes(31))),
+            ("a field too many", Refusal.MALFORMED, body(SumKind.GONE, 1)),
+            ("changes below 0", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, -1)),
+            ("changes of 2^31", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, 2**31)),
+            ("half a peer", Refusal.MALFORMED, body(SumKind.SEEN, bobs[:31], b"")),
+            ("too many silent", Refusal.MALFORMED, body(SumKind.SEEN, b"", bobs * 65)),
+            ("share number 0", Refusal.MALFORMED, body(SumKind.OPENED, bobs, 0, bytes(32))),
+            ("an item twice", Refusal.MALFORMED, body(SumKind.SELECTION, bytes(4 * self.n_selected))),
+            ("an item too few", Refusal.MALFORMED, body(SumKind.SELECTION, bytes(4 * self.n_selected - 4))),
+        ]
+        return [
+            {
+                "why": why,
+                "reason": str(reason),
+                "relayed": [
+                    one.origin,
+                    one.to,
+                    one.number,
+                    one.token.hex(),
+                    one.hops,
+                    one.kind,
+                    one.body.hex(),
+                    one.signature.hex(),
+                ],
+            }
+            for why, reason, one in cases
+        ]
+
+
+def _token(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def whole_conversation(swarm: PrivateSwarm, alice: Identity, bob: Identity) -> list[tuple[str, Message]]:
+    """What follows both HELLOs."""
+    said: list[tuple[str, Message]] = list(swarm.direct(alice.peer_id, bob.peer_id))
+    return [*said, ("alice", swarm.relays(alice, bob.peer_id))]
