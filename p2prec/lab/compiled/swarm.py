@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import threading
@@ -45,10 +46,11 @@ class CompiledSwarm(LabSwarm):
         conditions: Conditions | None = None,
         n_threads: int | None = None,
     ) -> None:
-        """As `LabSwarm`. n_threads: None: one for each core."""
+        """As `LabSwarm`. n_threads: None: one for each core, or one alone in a process of a pool, which has the others."""
         super().__init__(parameters, privacy, item_keys, seed, histories, rng, views=views, conditions=conditions)
         self._start = initial_state(parameters, seed, item_keys)
-        self._n_threads = n_threads or os.cpu_count() or 1
+        cores = 1 if multiprocessing.parent_process() else os.cpu_count()
+        self._n_threads = n_threads or cores or 1
         self._threads = ThreadPoolExecutor(max(self._n_threads - 1, 1))
         self._own = threading.local()
         self._generators = generators(self._rngs)
