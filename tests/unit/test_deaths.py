@@ -1,0 +1,79 @@
+"""Who is held for dead, and when."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2prec.peer.deaths import DeathWatch
+from p2prec.peer.sum_messages import Alive, Suspected
+from p2prec.types import PeerId
+
+OWN, OTHER = PeerId("own"), PeerId("other")
+NOTICE_S = 10.0
+
+
+def watch() -> DeathWatch:
+    return DeathWatch(OWN, NOTICE_S, np.random.default_rng(1))
+
+
+def test_a_neighbour_that_comes_back_soon_is_not_suspected() -> None:
+    one = watch()
+    one.lost(OTHER, 0.0)
+    assert one.suspicions(NOTICE_S * 0.49) == []
+    one.met(OTHER)
+    assert one.suspicions(1000.0) == []
+
+
+def test_one_that_does_not_is_suspected_once_and_dead_a_notice_later() -> None:
+    one = watch()
+    one.lost(OTHER, 0.0)
+    at = one.due()
+    assert NOTICE_S / 2 <= at <= NOTICE_S
+    assert one.suspicions(at) == [Suspected(OTHER, 0)]
+    assert one.suspicions(at + 1) == []
+    assert one.dead(at + NOTICE_S - 0.01) == []
+    assert one.dead(at + NOTICE_S) == [OTHER]
+    assert one.dead(at + 2 * NOTICE_S) == []
+
+
+def test_who_was_suspected_aloud_is_not_suspected_again() -> None:
+    one = watch()
+    one.lost(OTHER, 0.0)
+    one.on_suspected(Suspected(OTHER, 0), 1.0)
+    assert one.suspicions(NOTICE_S) == []
+    assert one.dead(1.0 + NOTICE_S) == [OTHER]
+
+
+def test_a_contradiction_beats_the_suspicion_even_if_that_comes_later() -> None:
+    one = watch()
+    one.on_suspected(Suspected(OTHER, 0), 0.0)
+    one.on_alive(OTHER, Alive(1))
+    one.on_suspected(Suspected(OTHER, 0), 1.0)
+    assert one.dead(1000.0) == []
+    one.on_suspected(Suspected(OTHER, 1), 1000.0)
+    assert one.dead(1000.0 + NOTICE_S) == [OTHER]
+
+
+def test_an_old_contradiction_does_not_help() -> None:
+    one = watch()
+    one.on_alive(OTHER, Alive(1))
+    one.on_suspected(Suspected(OTHER, 1), 0.0)
+    one.on_alive(OTHER, Alive(1))
+    assert one.dead(NOTICE_S) == [OTHER]
+
+
+def test_a_peer_contradicts_each_suspicion_once() -> None:
+    one = watch()
+    assert one.on_suspected(Suspected(OWN, 0), 0.0) == Alive(1)
+    assert one.on_suspected(Suspected(OWN, 0), 1.0) is None
+    assert one.on_suspected(Suspected(OWN, 1), 2.0) == Alive(2)
+    assert one.dead(1000.0) == []
+
+
+def test_the_buried_are_forgotten() -> None:
+    one = watch()
+    one.lost(OTHER, 0.0)
+    one.on_suspected(Suspected(PeerId("third"), 0), 0.0)
+    for peer in (OTHER, PeerId("third")):
+        one.forget(peer)
+    assert one.due() == float("inf")

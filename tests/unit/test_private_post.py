@@ -1,0 +1,217 @@
+"""Messages that pass through other peers: who gets them, what is refused, and that hostile ones cost bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+
+from p2prec.errors import RemoteMisbehaviour
+from p2prec.identity import Identity
+from p2prec.manifest import Promise
+from p2prec.peer import post as post_module
+from p2prec.peer.messages import Refusal
+from p2prec.peer.post import MAX_FLOODS_OF_ONE, Post, in_frames
+from p2prec.peer.private_peer import sizes_of
+from p2prec.peer.sum_messages import Enrol, Gone, Masked, Pair, Relayed, Relays, SumMessage
+from p2prec.types import PeerId, SwarmId
+from p2prec.wire.seal import Seal, Signatures
+from p2prec.wire.sum_codec import SumCodec
+
+SWARM = SwarmId(bytes(32))
+PROMISE = Promise(
+    epsilon=4.0,
+    n_people=60,
+    start=0,
+    second_after_s=1200.0,
+    enrol_s=60.0,
+    contribute_s=120.0,
+    recover_s=300.0,
+    end_s=600.0,
+)
+CODEC = SumCodec(*sizes_of(PROMISE, 50), 50)
+IDENTITIES = [Identity.from_seed(bytes([n]) * 32) for n in range(1, 8)]
+IDS = [one.peer_id for one in IDENTITIES]
+SUM, HOP_S = 1, 0.5
+ENROL = Enrol(bytes(32))
+
+
+class Line:
+    """Peers in a row, each a neighbour of the next; posts only."""
+
+    def __init__(self, n: int, extra: tuple[tuple[int, int], ...] = ()) -> None:
+        tokens = itertools.count(1)
+        signatures = Signatures()
+        self.posts = [
+            Post(one.peer_id, Seal(one, SWARM, CODEC, signatures), lambda k: next(tokens).to_bytes(k, "big"), HOP_S)
+            for one in IDENTITIES[:n]
+        ]
+        self.links = {frozenset((a, a + 1)) for a in range(n - 1)} | {frozenset(pair) for pair in extra}
+        self.got: list[list[tuple[PeerId, SumMessage]]] = [[] for _ in range(n)]
+        self.frames = 0
+        self.now = 0.0
+        for one in self.posts:
+            one.open(SUM)
+
+    def neighbours(self, peer: int) -> list[PeerId]:
+        return sorted(IDS[b] for a in (peer,) for b in range(len(self.posts)) if frozenset((a, b)) in self.links)
+
+    def settle(self) -> None:
+        """Until nothing is under way."""
+        for _ in range(40):
+            self.now += HOP_S
+            for number, one in enumerate(self.posts):
+                for to, relays in one.flush(self.neighbours(number), self.now):
+                    self.frames += 1
+                    receiver = IDS.index(to)
+                    got = [
+                        (letter.origin, letter.message) for letter in self.posts[receiver].receive(IDS[number], relays)
+                    ]
+                    self.got[receiver] += got
+
+
+def enrolled(line: Line) -> Line:
+    for one in line.posts:
+        one.send(None, SUM, ENROL)
+    line.settle()
+    for got in line.got:
+        got.clear()
+    return line
+
+
+def test_a_flood_reaches_everybody_once() -> None:
+    line = Line(5, extra=((0, 3), (1, 4)))
+    line.posts[2].send(None, SUM, ENROL)
+    line.settle()
+    assert [len(got) for got in line.got] == [1, 1, 0, 1, 1]
+    assert line.got[4] == [(IDS[2], ENROL)]
+
+
+def test_a_message_to_one_peer_takes_the_way_its_enrolment_came() -> None:
+    line = enrolled(Line(6))
+    line.frames = 0
+    line.posts[0].send(IDS[5], SUM, Masked())
+    line.settle()
+    assert [len(got) for got in line.got] == [0, 0, 0, 0, 0, 1]
+    assert line.frames == 5
+
+
+def test_a_repeated_message_finds_another_way_when_one_is_broken() -> None:
+    line = enrolled(Line(5, extra=((0, 4), (0, 3))))
+    line.links.discard(frozenset((0, 4)))
+    for _ in range(8):
+        line.posts[0].send(IDS[4], SUM, Pair())
+    line.settle()
+    assert (IDS[0], Pair()) in line.got[4]
+
+
+def test_whoever_is_met_later_hears_what_was_said() -> None:
+    line = Line(3)
+    line.links.discard(frozenset((1, 2)))
+    line.posts[0].send(None, SUM, ENROL)
+    line.settle()
+    (to, relays), *more = line.posts[1].catch_up(IDS[2], 10.0, every_s=10.0)
+    assert (to, more) == (IDS[2], [])
+    assert [letter.origin for letter in line.posts[2].receive(IDS[1], relays)] == [IDS[0]]
+    assert line.posts[1].catch_up(IDS[2], 19.9, every_s=10.0) == []
+
+
+def test_nothing_is_taken_of_a_sum_that_is_not_under_way() -> None:
+    line = Line(2)
+    line.posts[1].close(SUM)
+    line.posts[0].send(None, SUM, ENROL)
+    line.posts[0].send(None, SUM + 1, ENROL)
+    line.settle()
+    assert line.got == [[], []]
+    assert line.frames == 1
+
+
+# --- hostile ---
+
+
+def sealed(message: SumMessage, number: int = 0, origin: int = 0, to: PeerId | None = None) -> Relayed:
+    return Seal(IDENTITIES[origin], SWARM, CODEC).seal(to, SUM, number.to_bytes(8, "big"), 32, message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("origin", IDS[2]), ("token", b"another "), ("body", b"\x91\xc4\x20" + b"\1" * 32), ("signature", bytes(64))],
+)
+def test_a_forged_flood_is_refused_and_not_passed_on(field: str, value: object) -> None:
+    line = Line(3)
+    forged = dataclasses.replace(sealed(ENROL), **{field: value})
+    with pytest.raises(RemoteMisbehaviour) as refusal:
+        list(line.posts[1].receive(IDS[0], Relays((forged,))))
+    assert refusal.value.reason == Refusal.FORGED
+    line.settle()
+    assert line.frames == 0
+
+
+def test_a_forged_message_for_somebody_else_is_not_passed_on_either() -> None:
+    line = enrolled(Line(3))
+    line.frames = 0
+    forged = dataclasses.replace(sealed(Masked(), to=IDS[2]), signature=bytes(64))
+    with pytest.raises(RemoteMisbehaviour, match="forged"):
+        list(line.posts[1].receive(IDS[0], Relays((forged,))))
+    line.settle()
+    assert line.frames == 0
+
+
+def test_what_came_before_a_forgery_counts() -> None:
+    line = Line(3)
+    relays = Relays((sealed(ENROL), dataclasses.replace(sealed(Gone(), 1), signature=bytes(64))))
+    letters = line.posts[1].receive(IDS[0], relays)
+    assert next(letters).message == ENROL
+    with pytest.raises(RemoteMisbehaviour):
+        next(letters)
+
+
+def test_a_replayed_flood_is_taken_once() -> None:
+    line = Line(3)
+    flood = sealed(ENROL)
+    assert len(list(line.posts[1].receive(IDS[0], Relays((flood, flood))))) == 1
+    assert list(line.posts[1].receive(IDS[2], Relays((flood,) * 50))) == []
+    line.settle()
+    assert line.frames <= 1
+
+
+def test_one_origin_cannot_fill_the_memory() -> None:
+    line = Line(3)
+    floods = [sealed(Gone(), number) for number in range(MAX_FLOODS_OF_ONE + 20)]
+    taken = [letter for frame in in_frames(floods) for letter in line.posts[1].receive(IDS[0], frame)]
+    assert len(taken) == MAX_FLOODS_OF_ONE
+    # Others are heard all the same.
+    assert len(list(line.posts[1].receive(IDS[0], Relays((sealed(ENROL, origin=2),))))) == 1
+
+
+def test_many_origins_cannot_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post_module, "MAX_FLOODS", 2)
+    line = Line(2)
+    floods = tuple(sealed(ENROL, origin=origin) for origin in range(2, 6))
+    assert len(list(line.posts[1].receive(IDS[0], Relays(floods)))) == 2
+
+
+def test_messages_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post_module, "MAX_WAITING", 3)
+    line = enrolled(Line(3))
+    routed = Relays(tuple(sealed(Masked(), number, to=IDS[2]) for number in range(10)))
+    list(line.posts[1].receive(IDS[0], routed))
+    line.settle()
+    assert len(line.got[2]) == 3
+
+
+def test_a_message_that_goes_astray_ends() -> None:
+    line = enrolled(Line(3))
+    line.frames = 0
+    last = dataclasses.replace(sealed(Masked(), to=IDS[2]), hops=0)
+    list(line.posts[1].receive(IDS[0], Relays((last,))))
+    line.settle()
+    assert line.frames == 0
+
+
+def test_frames_are_bounded() -> None:
+    floods = [sealed(Gone(), number) for number in range(2500)]
+    frames = in_frames(floods)
+    assert [len(frame.relays) for frame in frames] == [1024, 1024, 452]
+    assert [one for frame in frames for one in frame.relays] == floods
