@@ -10,7 +10,7 @@ import numpy as np
 
 from p2prec.metrics.ranking import RankingScores, ranking_scores
 from p2prec.model.schedule import rounds_between_contributions
-from p2prec.model.state import served_factors
+from p2prec.model.state import ModelState, served_factors
 from p2prec.model.user import scores, solve_user
 from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray
@@ -49,13 +49,16 @@ def measure(learner: Learner, test_items: IndexArray, alone: FloatArray) -> Qual
     return quality_of(swarm, popularity, ranking_scores(alone, test_items, learner.items), len(test_items))
 
 
-def alone_scores(learner: Learner, item_keys: Sequence[str], seed: bytes) -> FloatArray:
+def alone_scores(
+    learner: Learner, item_keys: Sequence[str], seed: bytes, start: ModelState | None = None
+) -> FloatArray:
     """(n_items,) scores after the same kernels, schedule and interactions with no neighbours and no noise.
 
-    item_keys, seed: what `learner` was made from. Costs ALONE_ROUNDS rounds: keep it while the interactions stay the same.
+    item_keys, seed: what `learner` was made from. start: the swarm's common start, where it is at hand. Costs ALONE_ROUNDS
+    rounds: keep the result while the interactions stay the same.
     """
     privacy = msgspec.structs.replace(learner.privacy, noise_multiplier=0.0)
-    alone = Learner(learner.parameters, privacy, item_keys, seed)
+    alone = Learner(learner.parameters, privacy, item_keys, seed, None if start is None else start.copy())
     alone.swarm_size_estimate = 1.0
     alone.set_interactions(learner.items, learner.values)
     rng = np.random.default_rng(0)  # decides only which items a long history samples
