@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import sys
@@ -70,7 +71,8 @@ class CompiledSwarm(LabSwarm):
 
     def _play(self, meetings: Sequence[Meeting]) -> None:
         """Disjoint ones."""
-        waiting = deque(meetings[start : start + AT_ONCE] for start in range(0, len(meetings), AT_ONCE))
+        each = min(AT_ONCE, math.ceil(len(meetings) / (2 * self._n_threads)))  # a few are shared out as well
+        waiting = deque(meetings[start : start + each] for start in range(0, len(meetings), each))
         helpers = [self._threads.submit(self._work, waiting) for _ in range(min(self._n_threads, len(waiting)) - 1)]
         self._work(waiting)
         for helper in helpers:
