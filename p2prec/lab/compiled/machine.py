@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
+import platformdirs
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+import p2prec
 from p2prec.types import IndexArray
 
+_PACKAGE = Path(p2prec.__file__).parent
+_SOURCES = sorted([*(_PACKAGE / "lab" / "compiled").glob("*.py"), *(_PACKAGE / "model").glob("*.py")])
+
+
+def _kept_in() -> str:
+    """A folder of its own for each version of the sources: numba would notice a change of a kernel's file, but not of a constant
+    that it takes from another.
+    """
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()[:16]
+    folder = Path(numba.config.CACHE_DIR) if numba.config.CACHE_DIR else platformdirs.user_cache_path("p2prec")
+    return str(folder / f"compiled-{digest}")
+
+
+numba.config.CACHE_DIR = _kept_in()
 # No fastmath: every operation rounds as numpy's does, in the same order.
 compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
 
 
 def is_kept(kernel: Any) -> bool:
-    """Whether a kernel was compiled on this machine before: the code is kept beside its source, or in the user's cache."""
+    """Whether a kernel was compiled on this machine before."""
     name = f"{Path(kernel.py_func.__code__.co_filename).stem}.{kernel.py_func.__qualname__}-"
     return any(Path(kernel.stats.cache_path).glob(f"{name}*.nbi"))
 
