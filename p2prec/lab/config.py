@@ -78,8 +78,8 @@ def config_from(fields: dict[str, Any]) -> LabConfig:
     config: LabConfig = _converted(fields, LabConfig, "experiment")
     config.learning_parameters()
     config.privacy_parameters()
-    if config.epsilon is not None and (config.objective, config.engine) != ("implicit", "kernels"):
-        raise UsageError("--epsilon is for --objective implicit and --engine kernels")
+    if config.epsilon is not None and config.objective != "implicit":
+        raise UsageError("--epsilon is for --objective implicit")
     if config.epsilon is not None and (config.drop, config.online) != (0.0, 1.0):
         raise UsageError("--epsilon has faults of its own: use --crash instead of --drop and --online")
     if config.backend not in ("auto", "numpy") and (config.engine == "peers" or config.epsilon is not None):

@@ -24,6 +24,7 @@ from p2prec.lab.experiment import (
     versions,
 )
 from p2prec.lab.gossip_sum import Crashes
+from p2prec.lab.private_peers import SimulatedPrivateSwarm
 from p2prec.lab.private_swarm import PrivateSwarm, SumResult, curator
 from p2prec.model.pairs import pair_scores
 from p2prec.privacy.plan import COLLUDING
@@ -39,17 +40,16 @@ def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnP
     items = [histories.of(person).items for person in range(task.train.n_people)]
     n_items, delta = task.train.n_items, config.privacy_parameters().delta
     rounds = mixing_rounds(len(items))
+    views = topology.neighbours(config.topology, histories, task.rng(6), config.degree)
+    crashes, rng = Crashes(config.crash), task.rng(5)
+    swarm: PrivateSwarm | SimulatedPrivateSwarm
     try:
-        swarm = PrivateSwarm(
-            items,
-            n_items,
-            config.epsilon,
-            delta,
-            task.rng(5),
-            views=topology.neighbours(config.topology, histories, task.rng(6), config.degree),
-            rounds=rounds,
-            crashes=Crashes(config.crash),
-        )
+        if config.engine == "peers":
+            swarm = SimulatedPrivateSwarm(items, n_items, config.epsilon, delta, rng, views=views, crashes=crashes)
+        else:
+            swarm = PrivateSwarm(
+                items, n_items, config.epsilon, delta, rng, views=views, rounds=rounds, crashes=crashes
+            )
     except ValueError as error:
         raise UsageError(str(error)) from error
     models = swarm.learn(lambda share: on_progress("swarm", round(100 * share), 100, ""))
@@ -72,7 +72,7 @@ def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnP
     }
 
 
-def _privacy(swarm: PrivateSwarm, rounds: int) -> dict[str, Any]:
+def _privacy(swarm: PrivateSwarm | SimulatedPrivateSwarm, rounds: int) -> dict[str, Any]:
     plan = swarm.plan
     return {
         "epsilon": plan.epsilon,

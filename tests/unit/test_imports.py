@@ -40,7 +40,7 @@ ASIDE = {
     "sim": BASIC | {"model", "privacy", "data", "peer", "wire", "transport.memory", "transport.base"},
     "lab": BASIC
     | {"model", "privacy", "robust", "data", "metrics", "peer.learner", "peer.quality", "sim"}
-    | {"peer.contributor", "peer.inheritance", "peer.pace", "peer.private_sum", "peer.view"},
+    | {"peer.contributor", "peer.inheritance", "peer.pace", "peer.private_peer", "peer.private_sum", "peer.view"},
 }
 """What the packages beside the order may import."""
 
