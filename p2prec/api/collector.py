@@ -17,7 +17,7 @@ from p2prec.peer.quality import Quality
 
 STATES = ("running", "searching", "conflict")
 """As `status` has them: with neighbours; with none; stopped because the same identity runs elsewhere."""
-WARNINGS = ("discovery", "identity", "ledger", "restored", "budget", "history", "quality", "store")
+WARNINGS = ("discovery", "identity", "ledger", "restored", "budget", "history", "quality", "store", "sums")
 """Kinds of trouble that a daemon knows; all are shown, so that an alert sees a series before the trouble."""
 
 
@@ -73,7 +73,8 @@ def _learning(daemon: Daemon) -> Iterator[Metric]:
 
 
 def _privacy(daemon: Daemon) -> Iterator[Metric]:
-    privacy = daemon.manifest.privacy
+    privacy, promise = daemon.manifest.privacy, daemon.manifest.promise
+    budget, delta = (privacy.epsilon_budget, privacy.delta) if promise is None else (promise.epsilon, promise.delta)
     yield CounterMetricFamily(
         "p2prec_contributions",
         "Contributions of this identity to this swarm, earlier runs included.",
@@ -82,13 +83,13 @@ def _privacy(daemon: Daemon) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "p2prec_privacy_epsilon_spent", "Epsilon spent so far; infinite without noise.", daemon.ledger.epsilon_spent
     )
-    if privacy.epsilon_budget is not None:
+    if budget is not None:
         yield GaugeMetricFamily(
             "p2prec_privacy_epsilon_budget",
             "Epsilon at which the peer stops contributing; absent without a limit.",
-            privacy.epsilon_budget,
+            budget,
         )
-    yield GaugeMetricFamily("p2prec_privacy_delta", "Delta that epsilon is stated with.", privacy.delta)
+    yield GaugeMetricFamily("p2prec_privacy_delta", "Delta that epsilon is stated with.", delta)
 
 
 def _quality(quality: Quality | None) -> Iterator[Metric]:

@@ -114,11 +114,7 @@ def status_lines(answer: dict[str, Any]) -> list[Text]:
         labelled("State", *_state(answer)),
         labelled("Peers", f"{counted(answer['neighbours'], 'neighbour')}, {answer['peers_seen']:,} seen"),
         *_promise_lines(answer["promise"]),
-        labelled(
-            "Learning",
-            f"{counted(answer['rounds'], 'round')}, {counted(answer['contributions'], 'contribution')} from "
-            f"{counted(answer['interactions'], 'interaction')} of yours",
-        ),
+        labelled("Learning", _learning(answer)),
         labelled(
             "Traffic",
             f"{bytes_text(answer['bytes_in'])} in, {bytes_text(answer['bytes_out'])} out; ",
@@ -129,6 +125,13 @@ def status_lines(answer: dict[str, Any]) -> list[Text]:
         *_quality_lines(answer["quality"]),
         *(labelled("Warning" if i == 0 else "", (warning, "yellow")) for i, warning in enumerate(answer["warnings"])),
     ]
+
+
+def _learning(answer: dict[str, Any]) -> str:
+    from p2prec.cli.screen import counted
+
+    yours = f"{counted(answer['contributions'], 'contribution')} from {counted(answer['interactions'], 'interaction')} of yours"
+    return yours if answer["promise"] is not None else f"{counted(answer['rounds'], 'round')}, {yours}"
 
 
 def _promise_lines(promise: dict[str, Any] | None) -> list[Text]:
