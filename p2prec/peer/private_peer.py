@@ -52,6 +52,8 @@ HOPS_IN_A_NOTICE = 20
 """What is passed on waits for at most a notice divided by this at each peer."""
 EARLY_S = 60.0
 """Before a sum begins its messages are taken already: clocks differ."""
+LATEST_ENROLMENT = 0.8
+"""Of the time for it: who starts later takes no part, since not everybody would hear of it."""
 PATIENCE = 5
 """Neighbours that are asked for a result before a copy that has not settled has to do."""
 LEAST_WEIGHT = 0.1
@@ -104,11 +106,14 @@ class PrivatePeer:
         noise: Callable[[], NoiseStream] = NoiseStream.private,
         results: Mapping[int, SumOutcome] | None = None,
         selected: IndexArray | None = None,
+        enrol: Callable[[int], bool] | None = None,
     ) -> None:
         """popularity_statistic: (n_items,), asked once, when contributing to the first sum; pair_statistic: of (selected items,
         expected popularity of them), likewise in the second; record: writes the ledger row of a sum (1 or 2), durably, before
         anything else happens; it raises StoreError, and then nothing is contributed. rng: draws neighbours, nothing secret.
-        results, selected: what an earlier run of this peer knew.
+        results, selected: of an earlier run of this peer. enrol: notes, durably, that this peer enrols in a sum, and returns
+        whether it is the first time (False also if it cannot tell): with it a peer that starts while others enrol may still take
+        part. None: only who runs when a sum begins takes part in it.
 
         Raises ValueError for a promise that is none.
         """
@@ -123,6 +128,7 @@ class PrivatePeer:
         self._plans: dict[int, SumPlan] = {POPULARITY: plan.popularity, PAIRS: plan.pairs}
         self._counts, selection = sizes_of(promise, n_items)
         self._swarm_id, self._record, self._rng, self._noise = swarm_id, record, rng, noise
+        self._note_enrolment = enrol
         self._popularity_statistic, self._pair_statistic = popularity_statistic, pair_statistic
         self._began = now
         self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
@@ -132,7 +138,7 @@ class PrivatePeer:
         self._watches: dict[int, DeathWatch] = {}
         self._opened: set[int] = set()
         self._ticked_at = now
-        self._announced_gone: set[int] = set()
+        self._to_say_gone: set[int] = set()
         self._agreement = Agreement(own_id, POPULARITY, selection)
         self._participants: frozenset[PeerId] = frozenset()
         """Of the first sum, those who lived at its end."""
@@ -201,13 +207,24 @@ class PrivatePeer:
         elif now >= self._opens(number) and number not in self._opened:
             self._opened.add(number)
             self._post.open(number)
-            if self._began <= promise.start_of(number):
+            if self._may_enrol(number, now):
                 self._take_part(number)
-        late = number in self._post.open_sums and self._began > promise.start_of(number)
-        if late and self._neighbours and number not in self._announced_gone:
+            elif self._began > promise.start_of(number):
+                self._to_say_gone.add(number)
+        if number in self._to_say_gone and number in self._post.open_sums and self._neighbours:
             # An earlier run of this peer may have taken part: what it held died with it.
-            self._announced_gone.add(number)
+            self._to_say_gone.remove(number)
             self._post.send(None, number, Gone())
+
+    def _may_enrol(self, number: int, now: float) -> bool:
+        """Whether this peer takes part in a sum that begins soon, or has begun: not if an earlier run of it may have, since
+        others then have a key of that run.
+        """
+        if number in self.results:
+            return False
+        is_first = self._note_enrolment is not None and self._note_enrolment(number)
+        start = self.promise.start_of(number)
+        return self._began <= start or (is_first and now < start + LATEST_ENROLMENT * self.promise.enrol_s)
 
     def _take_part(self, number: int) -> None:
         statistic = self._popularity_statistic if number == POPULARITY else self._pairs_of_own

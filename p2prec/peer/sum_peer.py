@@ -487,6 +487,9 @@ class SumPeer:
             self.declared_dead = True
             return self._when_free(self._withdraw)
         self._claims.setdefault(message.dead, {})[sender] = Claim(message.changes, message.direct, sender)
+        if message.dead in self._dead and message.dead not in self._states and self._phase <= _ENDED:
+            # Nobody could restore it until somebody opened its box: decide once more.
+            self._decide_at.setdefault(message.dead, now + self.times.notice_s)
         return self.peer_died(message.dead, now)
 
     def _bury(self, dead: PeerId, now: float) -> Outgoing:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from p2prec.model.pairs import VOID_ABOVE
 from p2prec.peer.sum_messages import SumMessage
 from p2prec.peer.sum_peer import Outgoing, SumPeer, Timetable
 from p2prec.privacy.plan import PrivacyPlan, SumPlan
@@ -21,6 +22,7 @@ TIMES = Timetable(
     contribute_s=2.0,
     recover_s=12.0,
     end_s=36.0,
+    again_s=24.0,
     exchange_s=1.0,
     notice_s=0.6,
     answer_s=2.0,
@@ -38,7 +40,9 @@ class SumWorld:
     """Runs to the end of the sum; afterwards `error_ratio` says how much noise is left."""
 
     def __init__(self, seed: int, killer: Killer | None = None, silent: frozenset[int] = frozenset()) -> None:
-        """silent: peers whose statistic is 0."""
+        """silent: peers whose statistic is 0. A copy with more than 1.5 times the planned noise is void, by a judge who knows the
+        truth.
+        """
         self.rng = np.random.default_rng(seed)
         self.ids = [PeerId(f"peer{n:03d}") for n in range(N_PEERS)]
         self.statistics = {peer: self._statistic(n in silent) for n, peer in enumerate(self.ids)}
@@ -68,6 +72,7 @@ class SumWorld:
             lambda: self.ledger.append(peer),
             TIMES,
             np.random.default_rng(self.rng.integers(2**32)),
+            is_void=lambda mean: self._noise_in([mean]) > VOID_ABOVE,
         )
 
     @property
@@ -116,7 +121,7 @@ class SumWorld:
             return
         neighbours = [other for other in self.living if other != peer]
         self.send(peer, self.peers[peer].tick(self.now, neighbours))
-        if self.now < TIMES.end_s + 2:
+        if not self.peers[peer].is_over:
             self.at(self.now + 0.2 + 0.05 * self.rng.random(), lambda: self._ticks(peer))
 
     def run(self) -> SumWorld:
@@ -131,8 +136,11 @@ class SumWorld:
 
     def error_ratio(self) -> float:
         """Root mean square error of all living copies, over the noise that the plan puts into a mean of this many."""
+        return self._noise_in([self.peers[peer].value.mean() for peer in self.living])
+
+    def _noise_in(self, means: list[FloatArray]) -> float:
         truth = np.mean([self.statistics[peer] for peer in set(self.ledger)], axis=0)
-        errors = [self.peers[peer].value.mean() - truth for peer in self.living]
+        errors = [mean - truth for mean in means]
         planned = PLAN.independent_std / np.sqrt(len(set(self.ledger)))
         return float(np.sqrt(np.mean(np.square(errors))) / planned)
 
