@@ -241,6 +241,15 @@ def test_missing_reports_are_run_and_the_page_is_written(tmp_path: Path, capfd: 
     report["config"]["learning"]["momentum"] = 0.123
     (folder / "one.seed1.json").write_text(json.dumps(report))
     assert [state(Results(folder), one, seed) for seed in (0, 1)] == ["done", "outdated"]
+    for backend, expected in (
+        ("numpy", "done"),
+        ("numba", "done"),
+        ("torch", "outdated"),
+    ):  # the first two are the same
+        report = json.loads((folder / "one.seed0.json").read_text())
+        report["config"]["backend"] = backend
+        (folder / "one.seed0.json").write_text(json.dumps(report))
+        assert state(Results(folder), one, 0) == expected
     (folder / "one.seed1.json").unlink()
     assert main([*arguments, "--check"]) == 1
     assert main([*arguments, "--run", "nobody"]) == 2
