@@ -15,7 +15,7 @@ import numpy as np
 from p2prec.daemon.history import History
 from p2prec.daemon.log import logger
 from p2prec.daemon.sum_ledger import SumLedger
-from p2prec.daemon.sum_notes import SumNote, load_notes, save_notes
+from p2prec.daemon.sum_notes import SumNote, enrol_once, load_notes, save_notes
 from p2prec.daemon.sum_results import SumResults, from_stored, to_stored
 from p2prec.errors import StoreError
 from p2prec.identity import Identity
@@ -31,7 +31,7 @@ from p2prec.types import FloatArray, IndexArray, SwarmId
 from p2prec.wire.seal import Seal
 from p2prec.wire.sum_codec import SumCodec
 
-STARTED_LATE = "this device was started after the sum had begun"
+STARTED_LATE = "this device was started, or started anew, after the others had begun"
 
 
 def sum_codec(promise: Promise, n_items: int) -> SumCodec:
@@ -87,6 +87,7 @@ class PromiseKeeper:
             now=self._began,
             results=self.results.outcomes,
             selected=self.results.selected,
+            enrol=self.enrol,
         )
 
     # --- what the core asks for ---
@@ -98,6 +99,14 @@ class PromiseKeeper:
     def pair_statistic(self, selected: IndexArray, expected: FloatArray) -> FloatArray:
         """(n_pairs,) of norm at most 1, about the agreed items."""
         return pair_statistic(self._history.training.items, selected, expected, self._n_items)
+
+    def enrol(self, number: int) -> bool:
+        """Whether this device may enrol in a sum that has begun: not if an earlier run of it has, or may have."""
+        try:
+            return self.ledger.is_open(number) and enrol_once(self._store, self._swarm_id, number)
+        except StoreError as error:
+            logger.error("%s", error)
+            return False
 
     def record(self, number: int) -> None:
         """Write the ledger row of a sum. Raises StoreError, and then nothing may be sent.
@@ -118,7 +127,7 @@ class PromiseKeeper:
             one = private.sum_peer(number)
             if one is not None:
                 notes[number] = _note_of(one)
-            elif self.promise.start_of(number) < self._began < self.promise.end_of(number) and number not in self.notes:
+            elif self._missed(number) and number not in private.results:
                 notes[number] = SumNote(sat_out=STARTED_LATE)
         for number, outcome in private.results.items():
             before = notes.get(number, self.notes.get(number, SumNote()))
@@ -147,6 +156,12 @@ class PromiseKeeper:
         if news:
             self.notes |= news
             save_notes(self._store, self._swarm_id, self.notes)
+
+    def _missed(self, number: int) -> bool:
+        """Whether this device was not there when others enrolled in a sum, and has not contributed in an earlier run."""
+        if number in self.ledger.spent_on or self.notes.get(number, SumNote()).sat_out:
+            return False
+        return self.promise.start_of(number) < min(self._began, time.time())
 
     def quality(self, test_items: IndexArray, alone: FloatArray) -> Quality | None:
         """Of this device's own recommendations, on held-out items (k,), k >= 1; None before the first sum.

@@ -39,5 +39,16 @@ def save_notes(store: Store, swarm_id: SwarmId, notes: Mapping[int, SumNote]) ->
     store.set_meta(_key(swarm_id), msgspec.json.encode(dict(notes)).decode())
 
 
+def enrol_once(store: Store, swarm_id: SwarmId, number: int) -> bool:
+    """Note, durably, that this device enrols in a sum. Whether it is the first time: an earlier run's mask key is lost, and the
+    others have it. Raises StoreError.
+    """
+    key = f"enrolled {number} {swarm_id.hex()}"
+    if store.get_meta(key):
+        return False
+    store.set_meta(key, "yes")
+    return True
+
+
 def _key(swarm_id: SwarmId) -> str:
     return f"sums {swarm_id.hex()}"

@@ -16,6 +16,7 @@ from p2prec.api.live import LiveAnswers
 from p2prec.config import DaemonSettings
 from p2prec.daemon.daemon import Daemon, load
 from p2prec.daemon.promise import STARTED_LATE, PromiseKeeper
+from p2prec.daemon.sum_notes import SumNote
 from p2prec.data.interactions import Interaction
 from p2prec.errors import StoreError
 from p2prec.manifest import Manifest
@@ -180,6 +181,30 @@ def test_quality_is_measured_by_both_sums(tmp_path: Path) -> None:
     on_a_daemon(tmp_path, test, promising(), holdout=0.5)
 
 
+def test_a_device_enrols_in_a_sum_once_whatever_becomes_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = promising()
+
+    def first(daemon: Daemon, keeper: PromiseKeeper, private: PrivatePeer) -> None:
+        assert keeper.enrol(1)
+        assert not keeper.enrol(1)
+        keeper.ledger.record_sum(2)
+        assert not keeper.enrol(2)  # what the ledger knows counts, too
+
+    def second(daemon: Daemon, keeper: PromiseKeeper, private: PrivatePeer) -> None:
+        assert not keeper.enrol(1)
+
+    on_a_daemon(tmp_path, first, manifest)
+    on_a_daemon(tmp_path, second, manifest)
+
+    def full(daemon: Daemon, keeper: PromiseKeeper, private: PrivatePeer) -> None:
+        monkeypatch.setattr(Store, "set_meta", lambda *_: (_ for _ in ()).throw(StoreError("the disk is full")))
+        assert not keeper.enrol(1)
+
+    on_a_daemon(tmp_path / "other", full, manifest)
+
+
 def test_the_sums_follow_the_systems_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def test(daemon: Daemon, keeper: PromiseKeeper, private: PrivatePeer) -> None:
         before = daemon.peer.unix_offset_s
@@ -200,4 +225,23 @@ def test_who_starts_late_is_told_so(tmp_path: Path) -> None:
         assert keeper.notes[1].sat_out == STARTED_LATE
         assert private.sum_peer(1) is None
 
-    on_a_daemon(tmp_path, test, promising(-30.0))
+    on_a_daemon(tmp_path, test, promising(-550.0))  # nearly all of ten minutes
+
+
+def test_who_starts_while_others_enrol_takes_part_the_first_time(tmp_path: Path) -> None:
+    manifest = promising(-30.0)
+
+    def first(daemon: Daemon, keeper: PromiseKeeper, private: PrivatePeer) -> None:
+        daemon.peer.tick(daemon.pump.now)
+        daemon._follow_sums()
+        assert private.sum_peer(1) is not None
+        assert keeper.notes[1] == SumNote(enrolled=1)
+
+    def second(daemon: Daemon, keeper: PromiseKeeper, private: PrivatePeer) -> None:
+        daemon.peer.tick(daemon.pump.now)
+        daemon._follow_sums()
+        assert private.sum_peer(1) is None
+        assert keeper.notes[1].sat_out == STARTED_LATE
+
+    on_a_daemon(tmp_path, first, manifest)
+    on_a_daemon(tmp_path, second, manifest)
