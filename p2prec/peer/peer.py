@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,10 +35,12 @@ from p2prec.peer.messages import (
 )
 from p2prec.peer.neighbourhood import Neighbourhood
 from p2prec.peer.pace import OFFER_ATTEMPTS, Pace, RandomPace
-from p2prec.peer.private_peer import Outbox, PrivatePeer
 from p2prec.peer.sum_messages import InSum, Relays
 from p2prec.peer.view import Link, View
 from p2prec.types import PeerId
+
+if TYPE_CHECKING:  # only swarms with a promise carry them
+    from p2prec.peer.private_peer import Outbox, PrivatePeer
 
 
 class Peer:
@@ -125,7 +128,7 @@ class Peer:
 
     def next_deadline(self) -> float:
         """When `tick` is due next. All finer deadlines are multiples of a tick, which is well below each of them."""
-        if self.private is not None:
+        if self.private is not None and not self.neighbourhood.leaving:
             return min(self._next_tick, self.private.next_deadline - self.unix_offset_s)
         return min(self._next_tick, self._next_round)
 

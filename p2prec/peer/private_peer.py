@@ -169,10 +169,11 @@ class PrivatePeer:
         starts = [self._opens(number) for number in unopened]
         # A message that has come in meanwhile may have to be passed on.
         posts = [self._ticked_at + 2 * self._hop_s] if self._post.open_sums else []
+        posts += [self._post.due()] if self._neighbours else []
         asking = [self._ask_at[number] for number in (POPULARITY, PAIRS) if self._is_missing(number)]
         sums = [one.next_deadline for one in self._sums.values()]
         watches = [watch.due() for watch in self._watches.values()]
-        return min([*starts, *posts, *asking, *sums, *watches, self._post.due(), self._proposes_at()], default=math.inf)
+        return min([*starts, *posts, *asking, *sums, *watches, self._proposes_at()], default=math.inf)
 
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""

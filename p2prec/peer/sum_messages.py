@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from p2prec.peer.private_sum import Share
 from p2prec.types import IndexArray, PeerId
+
+if TYPE_CHECKING:  # every peer knows these messages, but only swarms with a promise carry the rest
+    from p2prec.peer.private_sum import Share
 
 
 @dataclass(frozen=True, slots=True)
