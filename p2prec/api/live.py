@@ -6,18 +6,19 @@ import inspect
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2prec.api.pair_queries import PairView, recommend_by_pairs, similar_by_pairs
-from p2prec.api.promise import promise_status
 from p2prec.api.queries import LocalView, QueryCache, similar
 from p2prec.api.status import NO_QUALITY, REFUSED_PREFIX, peer_fields, status_fields
 from p2prec.daemon.daemon import Daemon
 from p2prec.daemon.process import rss_bytes
-from p2prec.daemon.promise import PromiseKeeper
 from p2prec.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2prec.api.pair_queries import PairView
+    from p2prec.daemon.promise import PromiseKeeper
 
 
 class LiveAnswers:
@@ -119,16 +120,22 @@ class LiveAnswers:
 
     def recommend(self, n: int = 10) -> dict[str, Any]:
         if self._daemon.keeper is not None:
+            from p2prec.api.pair_queries import recommend_by_pairs  # not above: only a promise needs it
+
             return recommend_by_pairs(self.pair_view(self._daemon.keeper), n)
         return self._cache.recommend(self.view(), n)
 
     def similar(self, item: str, n: int = 10) -> dict[str, Any]:
         if self._daemon.keeper is not None:
+            from p2prec.api.pair_queries import similar_by_pairs
+
             return similar_by_pairs(self.pair_view(self._daemon.keeper), item, n)
         return similar(self.view(), item, n)
 
     def pair_view(self, keeper: PromiseKeeper) -> PairView:
         """What answers are computed from in a swarm with a promise, as of now."""
+        from p2prec.api.pair_queries import PairView
+
         return PairView(
             catalogue=self._daemon.catalogue,
             items=self._daemon.history.pairs.items,
@@ -153,6 +160,8 @@ class LiveAnswers:
 
 
 def _promise(keeper: PromiseKeeper) -> dict[str, Any]:
+    from p2prec.api.promise import promise_status
+
     return promise_status(
         keeper.promise,
         now=time.time(),

@@ -25,8 +25,13 @@ ENVIRONMENT = {
 }
 MODULES = ("p2prec.api.control", "p2prec.api.live", "p2prec.daemon.daemon", "p2prec.discovery.mdns", "numpy.random")
 """Importing these imports all that a daemon needs."""
-OPTIONAL_MODULES = {"libp2p": "p2prec.transport.libp2p.transport"}
-"""What only some daemons need, by the package that has to be installed for it."""
+OPTIONAL_MODULES = {
+    "p2prec.daemon.promise": "p2prec",
+    "p2prec.api.promise": "p2prec",
+    "p2prec.api.pair_queries": "p2prec",
+    "p2prec.transport.libp2p.transport": "libp2p",
+}
+"""What only some daemons need, and the package that has to be installed for it."""
 COMPILE_DEADLINE_S = 120.0
 
 
@@ -63,6 +68,6 @@ def import_all() -> None:
 
 def import_optional() -> None:
     """The same for what the daemon needs only when it is told so, as far as it is installed."""
-    for package, module in OPTIONAL_MODULES.items():
+    for module, package in OPTIONAL_MODULES.items():
         if importlib.util.find_spec(package) is not None:
             importlib.import_module(module)

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,10 +24,8 @@ from p2prec.daemon.history import History
 from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.log import log_event, logger
 from p2prec.daemon.mixing import OtherTransports
-from p2prec.daemon.promise import PromiseKeeper, sum_codec
 from p2prec.daemon.pump import Pump
 from p2prec.daemon.snapshot import from_stored, to_stored
-from p2prec.daemon.sum_ledger import SumLedger
 from p2prec.data.catalogue import Catalogue
 from p2prec.discovery.base import Announcement, Discovery, Sighting, Trouble
 from p2prec.errors import StoreError, UsageError
@@ -35,7 +34,6 @@ from p2prec.manifest import Manifest
 from p2prec.peer.events import BudgetSpent, Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
-from p2prec.peer.private_peer import PrivatePeer
 from p2prec.peer.quality import Quality, alone_scores, measure
 from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
@@ -46,6 +44,12 @@ from p2prec.transport.tcp import InboundRefusal
 from p2prec.types import FloatArray, PeerId
 from p2prec.wire.codec import Codec
 from p2prec.wire.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from p2prec.daemon.promise import PromiseKeeper
+    from p2prec.daemon.sum_ledger import SumLedger
+    from p2prec.peer.private_peer import PrivatePeer
+    from p2prec.wire.sum_codec import SumCodec
 
 QUALITY_META = "quality"
 """Where the store keeps the last measurement: JSON of `p2prec.peer.quality.Quality`."""
@@ -108,6 +112,10 @@ class Daemon:
         if self.manifest.promise is None:
             self.ledger = StoreLedger(self.store, self.manifest, mark)
         else:
+            # Not above, as all that only a promise needs: 2 MB of a device's memory.
+            from p2prec.daemon.promise import PromiseKeeper
+            from p2prec.daemon.sum_ledger import SumLedger
+
             promise, swarm_id = self.manifest.promise, self.manifest.swarm_id
             self.ledger = SumLedger(self.store, swarm_id, promise, mark)
             self.keeper = PromiseKeeper(
@@ -148,9 +156,12 @@ class Daemon:
         self._started_at = time.monotonic()
         self._quality_version = -1
         n_items = len(self.catalogue.keys)
-        sums = None if self.manifest.promise is None else sum_codec(self.manifest.promise, n_items)
+        sums: SumCodec | None = None
         self.private: PrivatePeer | None = None
-        if self.keeper is not None and sums is not None:
+        if self.keeper is not None:
+            from p2prec.daemon.promise import sum_codec
+
+            sums = sum_codec(self.keeper.promise, n_items)
             self.private = self.keeper.private_peer(self.identity, sums, _generator())
         peer = Peer(
             peer_id=self.identity.peer_id,

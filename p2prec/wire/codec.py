@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
@@ -56,8 +56,10 @@ from p2prec.wire.limits import (
     SWARM_ID_BYTES,
     TOKEN_BYTES,
 )
-from p2prec.wire.sum_codec import SumCodec
 from p2prec.wire.tables import TABLES_FIELDS, TablesLayout
+
+if TYPE_CHECKING:  # only swarms with a promise carry it
+    from p2prec.wire.sum_codec import SumCodec
 
 
 class MessageType(IntEnum):

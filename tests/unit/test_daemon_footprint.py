@@ -42,6 +42,11 @@ NOT_FOR_DEVICES = {
     "pandas": "the demo's",
     "torch": "the lab's",
     "prometheus_client": "6 MB: only with --metrics",
+    "p2prec.daemon.promise": "2 MB with what it takes along: only in swarms with a promise",
+    "p2prec.peer.private_peer": "",
+    "p2prec.peer.private_sum": "",
+    "p2prec.wire.sum_codec": "",
+    "p2prec.api.promise": "",
     "p2prec.lab": "",
     "p2prec.demo": "",
 }
