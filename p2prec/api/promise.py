@@ -101,7 +101,7 @@ def _text(
         return f"{name}: {doing}, the result in {wait}{part}{stopped}"
     asking = "its neighbours are asked for theirs" if is_running else "with p2prec start it asks others for theirs"
     why = f" (it sat out, since {reason})" if reason else ""
-    return f"{name} is over, and this device has no result yet{why}: {asking}"
+    return f"{name} is over, and this device has no result yet{why}: {asking}; if nobody has one, it takes a new swarm"
 
 
 def _note(notes: Mapping[int, SumNote], number: int) -> SumNote:

@@ -66,6 +66,7 @@ def test_who_has_no_result_is_told_how_to_get_it(is_running: bool) -> None:
     assert "since this device was started, or started anew, after the others had begun" in found["text"]
     assert ("neighbours are asked" in found["text"]) is is_running
     assert ("with p2prec start" in found["text"]) is not is_running
+    assert found["text"].endswith("if nobody has one, it takes a new swarm")
 
 
 def test_in_the_end_nothing_more_is_sent() -> None:
