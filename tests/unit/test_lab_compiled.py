@@ -47,6 +47,15 @@ def swarm(
     return kind(learning, privacy, keys, bytes(32), own, rng, views=views, conditions=conditions)
 
 
+def few(kind: Callable[..., Swarm], n_items: int, n_factors: int) -> Swarm:
+    """Three people."""
+    histories = synthetic_histories(3, n_items, 0)
+    learning, privacy = recommended("explicit")
+    learning = msgspec.structs.replace(learning, n_factors=n_factors)
+    own = [histories.of(person) for person in range(3)]
+    return kind(learning, privacy, histories.catalogue.keys, bytes(32), own, np.random.default_rng(0))
+
+
 def assert_same(one: LabSwarm, other: LabSwarm) -> None:
     for peer, (mine, others) in enumerate(zip(one.learners, other.learners, strict=True)):
         for name in FIELDS:
@@ -93,14 +102,16 @@ def test_more_parts_than_rows_of_some() -> None:
     assert_same(numpy, compiled)
 
 
+def test_more_factors_than_items() -> None:
+    """The gram is then the larger table."""
+    numpy, compiled = (few(kind, 4, 32) for kind in (LabSwarm, CompiledSwarm))
+    numpy.run(4)
+    compiled.run(4)
+    assert_same(numpy, compiled)
+
+
 def test_more_rows_than_the_dither_has_numbers() -> None:
-    histories = synthetic_histories(3, 70_000, 0)
-    learning, privacy = recommended("explicit")
-    learning = msgspec.structs.replace(learning, n_factors=1)
-    own, keys = [histories.of(person) for person in range(3)], histories.catalogue.keys
-    numpy, compiled = (
-        kind(learning, privacy, keys, bytes(32), own, np.random.default_rng(0)) for kind in (LabSwarm, CompiledSwarm)
-    )
+    numpy, compiled = (few(kind, 70_000, 1) for kind in (LabSwarm, CompiledSwarm))
     numpy.run(2)
     compiled.run(2)
     assert_same(numpy, compiled)

@@ -47,10 +47,10 @@ def exchange(
     """
     n_items, n_columns = evidence.shape[1], gram.shape[1]
     dither = _ONCE
-    largest, values = np.empty(n_items + BLOCK, np.int32), np.empty((2, n_items + BLOCK), np.float32)
-    scales = np.empty((2, 2, n_items + BLOCK), np.float32)
     small_rows = math.ceil(n_items / BLOCK) + math.ceil(n_columns * n_columns / BLOCK) + PROBE_WIDTH // BLOCK
-    blocks = np.empty((2, BLOCK, small_rows), np.float32)
+    blocks, most_rows = np.empty((2, BLOCK, small_rows), np.float32), max(n_items, small_rows)
+    largest, values = np.empty(most_rows, np.int32), np.empty((2, most_rows), np.float32)
+    scales = np.empty((2, 2, most_rows), np.float32)
     for at in range(len(meetings)):
         one, other, part, fate = meetings[at, 0], meetings[at, 1], meetings[at, 2], meetings[at, 3]
         low, high = bounds[part]
