@@ -25,6 +25,7 @@ from p2prec.daemon import promise
 from p2prec.daemon.daemon import Daemon, load
 from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import Interaction
+from p2prec.identity import Identity
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
 from p2prec.privacy.plan import COLLUDING
 from p2prec.privacy.promise import FEWEST_PEOPLE
@@ -111,6 +112,9 @@ class Swarm:
 
     async def start(self, person: int) -> Daemon:
         directory, host = self.directory(person), f"10.0.0.{person + 1}"
+        if not directory.identity_path.exists():
+            # By chance, two identities in a thousand find too few mask partners, and would sit out.
+            Identity.from_seed(bytes([person]) * 32).save(directory.identity_path)
         if directory.join(Invitation(self.manifest, None)):
             with directory.open_store() as store:
                 store.add_interactions(Interaction(ItemKey(f"i{n}"), "play", None, 1.0 + n) for n in items_of(person))
