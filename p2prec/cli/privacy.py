@@ -98,6 +98,8 @@ def _sum(one: dict[str, Any]) -> str:
     from p2prec.cli.screen import counted
 
     about = f"{one['about']}: "
+    if one["contributed"] and one["sat_out"]:
+        return f"{about}counts as spent (epsilon {one['epsilon']:.3g}), but nothing was shown, since {one['sat_out']}"
     if one["contributed"]:
         masks = f", under masks shared with {counted(one['partners'], 'other device')}" if one["partners"] else ""
         people = f", one of {one['enrolled']:,} people" if one["enrolled"] else ""

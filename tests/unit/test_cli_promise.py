@@ -251,6 +251,13 @@ def test_who_sat_out_is_told_why(directory: StateDirectory) -> None:
     assert "sat out sum 1: only 42 peers take part" in run("status").stdout
 
 
+def test_what_was_withdrawn_counts_as_spent_and_is_called_that(directory: StateDirectory) -> None:
+    known(directory, 1)
+    with directory.open_store() as store:
+        save_notes(store, directory.swarm().swarm_id, {1: SumNote(60, 0, "only 5 mask partners have answered")})
+    assert "counts as spent (epsilon 2.65), but nothing was shown, since only 5 mask" in run("privacy").stdout
+
+
 def test_forgetting_says_what_cannot_be_recalled(directory: StateDirectory) -> None:
     done = run("forget", "3")
     assert "in no sum that is still to come" in done.stdout
