@@ -99,7 +99,7 @@ def _sum(one: dict[str, Any]) -> str:
 
     about = f"{one['about']}: "
     if one["contributed"] and one["sat_out"]:
-        return f"{about}counts as spent (epsilon {one['epsilon']:.3g}), but nothing was shown, since {one['sat_out']}"
+        return f"{about}counts as spent (epsilon {one['epsilon']:.3g}); this device then dropped out, since {one['sat_out']}"
     if one["contributed"]:
         masks = f", under masks shared with {counted(one['partners'], 'other device')}" if one["partners"] else ""
         people = f", one of {one['enrolled']:,} people" if one["enrolled"] else ""

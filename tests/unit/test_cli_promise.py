@@ -255,7 +255,7 @@ def test_what_was_withdrawn_counts_as_spent_and_is_called_that(directory: StateD
     known(directory, 1)
     with directory.open_store() as store:
         save_notes(store, directory.swarm().swarm_id, {1: SumNote(60, 0, "only 5 mask partners have answered")})
-    assert "counts as spent (epsilon 2.65), but nothing was shown, since only 5 mask" in run("privacy").stdout
+    assert "counts as spent (epsilon 2.65); this device then dropped out, since only 5 mask" in run("privacy").stdout
 
 
 def test_forgetting_says_what_cannot_be_recalled(directory: StateDirectory) -> None:
