@@ -20,6 +20,7 @@ from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_messages import (
     Alive,
     Claimed,
+    Contributes,
     Deposit,
     Enrol,
     Escrow,
@@ -130,6 +131,7 @@ class PrivateSwarm:
             Gone(),
             Selection(np.arange(self.n_selected).astype(np.int64)),
             Voided(),
+            Contributes(),
         ]
 
     def routed(self) -> list[SumMessage]:

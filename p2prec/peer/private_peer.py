@@ -395,7 +395,7 @@ class PrivatePeer:
         if one.value.weight > LEAST_WEIGHT and not one.declared_dead:
             mean = one.value.mean()
             outcome = SumOutcome(
-                mean, len(one.roster), one.value.planned_std, self._is_void(number, mean), one.mixed_again
+                mean, len(one.contributors), one.value.planned_std, self._is_void(number, mean), one.mixed_again
             )
             if one.value.is_settled and (number == POPULARITY or not self._agree()):
                 self.results.setdefault(number, outcome)

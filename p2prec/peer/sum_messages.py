@@ -25,6 +25,11 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Contributes:
+    """To everybody: my noise is in what I am about to show. Nobody shows anything before enough people have said so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Masked:
     """To a mask partner: our mask is in my value."""
 
@@ -233,6 +238,7 @@ class Result:
 SumMessage = (
     Enrol
     | Pair
+    | Contributes
     | Masked
     | MaskNoted
     | NotMasked
@@ -263,7 +269,7 @@ SumMessage = (
 )
 
 FLOODED = (
-    *(Enrol, Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
+    *(Enrol, Contributes, Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
     *(Suspected, Alive, Gone, Selection, Voided),
 )
 """For everybody: passed on from neighbour to neighbour."""

@@ -21,7 +21,7 @@ class SumOutcome:
     mean: FloatArray
     """(count,) the mean of everybody's statistic, noise included."""
     people: int
-    """How many took part."""
+    """How many contributed."""
     noise_std: float
     """Standard deviation of the noise on one value, as planned."""
     is_void: bool = False

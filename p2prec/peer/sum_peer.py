@@ -20,6 +20,7 @@ from p2prec.peer.private_sum import PrivateSum, is_acceptable
 from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import (
     Claimed,
+    Contributes,
     Deposit,
     Enrol,
     Escrow,
@@ -47,7 +48,7 @@ from p2prec.peer.sum_messages import (
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import THRESHOLD, join
 from p2prec.privacy.masks import mask
-from p2prec.privacy.plan import MIN_PARTNERS, SumPlan
+from p2prec.privacy.plan import COLLUDING, MIN_PARTNERS, SumPlan
 from p2prec.privacy.stream import KEY_BYTES, NoiseStream
 from p2prec.types import FloatArray, PeerId, SwarmId
 
@@ -120,6 +121,9 @@ class SumPeer:
         """Whether the sum was void at first."""
         self._plan, self._statistic, self._record, self._rng, self._noise = plan, statistic, record, rng, noise
         self._objection, self._is_void = objection, is_void
+        self.contributors: set[PeerId] = set()
+        """Who has contributed, this peer included, as far as it knows."""
+        self._fewest = n_people + COLLUDING
         self._escrow: dict[PeerId, Escrow] = {}
         self._remind_at = times.start + times.contribute_s + times.answer_s
         self._votes: set[PeerId] = set()
@@ -184,7 +188,7 @@ class SumPeer:
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""
         out: Outgoing = []
-        steps = (self._enrol, self._pair, self._contribute, self._recover, self._take_out)
+        steps = (self._enrol, self._pair, lambda: self._contribute(now), self._recover, self._take_out)
         ends = (self._end, lambda: self._decide(now), self._end_again)
         while self._phase <= _OVER and now >= self.times.start + self._offsets()[self._phase]:
             self._phase += 1
@@ -223,10 +227,11 @@ class SumPeer:
     def _pair(self) -> Outgoing:
         return [(partner, Pair()) for partner in self.roster.partners]
 
-    def _contribute(self) -> Outgoing:
+    def _contribute(self, now: float) -> Outgoing:
         """Before this nothing of the person is in the value; after it everything is under its noise."""
-        self.sat_out = self._objection() or self.roster.refusal() or self._recorded()
-        self.value.expect(len(self.roster))
+        late = now > self.times.start + self.times.contribute_s + self.times.notice_s
+        asleep = "this device was not awake when contributions were due" if late else ""
+        self.sat_out = asleep or self._objection() or self.roster.refusal() or self._recorded()
         out: Outgoing = []
         if not self.sat_out:
             self._keys = self.roster.keys()
@@ -235,8 +240,14 @@ class SumPeer:
             self._box_key = secrets.token_bytes(KEY_BYTES)
             self._escrow = self.roster.escrow(self._keys, self._box_key)
             self._unanswered = set(self._keys) - self._dead
-            out = self._tell_masked(list(self._keys))
+            self._on_contributes(self.own_id)
+            out = [(None, Contributes()), *self._tell_masked(list(self._keys))]
         return out + self._answer_masked()
+
+    def _on_contributes(self, peer: PeerId) -> None:
+        if peer in self.roster:
+            self.contributors.add(peer)
+            self.value.expect(len(self.contributors))
 
     def _seal(self, neighbours: list[PeerId]) -> Outgoing:
         """Leave the contribution with guardians, encrypted, as soon as partners may hear of its masks."""
@@ -328,6 +339,10 @@ class SumPeer:
         for waiting in (self._decide_at, self._claims, self._inherited):
             waiting.clear()
         self._postponed.clear()
+        if self._to_deposit:
+            self._to_deposit = False
+            self.sat_out = f"only {len(self.contributors)} people have contributed, {self._fewest} are needed"
+            return self._withdraw()
         if self._leaving or not self.value.weight > 0 or not self._is_void(self.value.mean()):
             return []
         self._votes.add(self.own_id)
@@ -370,6 +385,8 @@ class SumPeer:
             case Pair():
                 if self._phase <= 2:
                     self.roster.on_pair(sender, message)
+            case Contributes():
+                self._on_contributes(sender)
             case Masked():
                 if self.roster.are_partners(self.own_id, sender):
                     self._masked_by.add(sender)
@@ -391,8 +408,10 @@ class SumPeer:
                     self.value.keep_deposit(sender, message.share)
                     self._boxes.pop(sender, None)
             case NotMasked():
-                self._unanswered.discard(sender)
-                return self._when_free(lambda: self._remove_masks([sender]))
+                # Once it has answered, and the value may have been shown, its mask stays.
+                if sender in self._unanswered:
+                    self._unanswered.discard(sender)
+                    return self._remove_masks([sender])
             case Escrow():
                 self.roster.on_escrow(sender, message)
             case Claimed():
@@ -448,8 +467,12 @@ class SumPeer:
         return begun and now < self.times.start + end and (self.mixed_again or self._phase <= _ENDED)
 
     def _deposit(self, neighbours: list[PeerId]) -> Outgoing:
-        """Leave the contribution with guardians, once all partners have answered: until then nobody has seen it."""
+        """Leave the contribution with guardians, once all partners have answered, and enough people have contributed: until then
+        nobody has seen it, and the noise of fewer would not do.
+        """
         if not self._to_deposit or self._unanswered or self._phase <= _CONTRIBUTED or not neighbours:
+            return []
+        if len(self.contributors) < self._fewest:
             return []
         self._to_deposit = False
         self.value.keep_contribution()

@@ -27,6 +27,7 @@ from p2prec.peer.sum_messages import (
     ROUTED,
     Alive,
     Claimed,
+    Contributes,
     Deposit,
     Enrol,
     Escrow,
@@ -110,6 +111,7 @@ class SumKind(IntEnum):
     SEALED = 27
     OPENED = 28
     TAKEN_OUT = 29
+    CONTRIBUTES = 30
 
 
 _KINDS: Final = tuple(SumKind)
@@ -144,6 +146,7 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Sealed: SumKind.SEALED,
     Opened: SumKind.OPENED,
     TakenOut: SumKind.TAKEN_OUT,
+    Contributes: SumKind.CONTRIBUTES,
 }
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
 _BY_NAME: Final[dict[SumKind, type]] = {
@@ -152,6 +155,7 @@ _BY_NAME: Final[dict[SumKind, type]] = {
     SumKind.MASK_NOTED: MaskNoted,
     SumKind.NOT_MASKED: NotMasked,
     SumKind.GONE: Gone,
+    SumKind.CONTRIBUTES: Contributes,
     SumKind.VOIDED: Voided,
     SumKind.RESULT_REQUEST: ResultRequest,
 }

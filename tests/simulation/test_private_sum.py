@@ -167,16 +167,30 @@ def test_a_swarm_that_is_too_small_contributes_nothing() -> None:
     assert all("take part" in world.peers[peer].sat_out for peer in world.living)
 
 
-def test_what_is_lost_in_mixing_is_mixed_again() -> None:
-    """A quarter at once is more than witnesses can mend; everybody notices, and guardians put in what the dead had given."""
-    world = SumWorld(4)
-    for peer in world.ids[::4]:
-        world.at(4.0, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
+def test_a_void_sum_is_mixed_again_from_what_was_contributed() -> None:
+    """Guardians put in what the dead had given, whoever had inherited it before."""
+    world = SumWorld(4, is_void=True)
+    for number, peer in enumerate(world.ids[::9]):
+        world.at(3.0 + 5 * number, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
     world.run()
+    assert len(world.dead) == 8
     assert all(world.peers[peer].mixed_again for peer in world.living)
     assert world.error_ratio() < CLEAN
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
     assert sorted(world.ledger) == sorted(world.ids)
+
+
+@pytest.mark.slow
+def test_nobody_shows_anything_before_enough_have_contributed() -> None:
+    """Enough enrol; then so many die that the noise of those who are left would not do."""
+    world = SumWorld(12)
+    for peer in world.ids[:6]:
+        world.at(1.7, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
+    world.run()
+    assert len(set(world.ledger)) == N_PEERS - 6
+    assert not any(isinstance(message, SumOffer | Deposit) for _, _, _, message in world.sent)
+    assert all("people have contributed" in world.peers[peer].sat_out for peer in world.living)
+    assert world.total_weight() == 0
 
 
 @pytest.mark.slow
