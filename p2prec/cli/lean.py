@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
+    # Bytecode that knows lines, not columns: tracebacks without carets, and a fifth of a megabyte less.
+    "PYTHONNODEBUGRANGES": "1",
 }
 MODULES = ("p2prec.api.control", "p2prec.api.live", "p2prec.daemon.daemon", "p2prec.discovery.mdns", "numpy.random")
 """Importing these imports all that a daemon needs."""

@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 PEERS = int(os.environ.get("TESTBED_PEERS", "0"))
 OUTPUT = Path(os.environ.get("TESTBED_OUTPUT", ROOT / "build" / "testbed"))
 """Where reports are left, whatever they say."""
+KEPT = os.environ.get("TESTBED_JSON", "")
+"""A file for the figures of the run as a whole; none when empty."""
 BASE_IMAGE = "python:3.11-slim-bookworm"
 LEARNING_DEADLINE_S = 600.0
 STEADY_S = 300.0
@@ -59,6 +61,11 @@ def report(folder: Path, name: str, *arguments: str, wanted: int | None) -> tupl
     return json.loads(figures.read_text(encoding="utf-8")), f"{done.stdout}\n{done.stderr}"
 
 
+def keep(figures: dict[str, Any]) -> None:
+    if KEPT:
+        Path(KEPT).write_text(json.dumps(figures), encoding="utf-8")
+
+
 def inspect(kind: str, name: str) -> dict[str, Any]:
     done = subprocess.run(["docker", kind, "inspect", name], capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)[0]
@@ -91,6 +98,7 @@ def test_weak_devices_find_each_other_and_learn(tmp_path: Path) -> None:
             failing = [check for check in found["checks"] if not check["holds"]]
             if not failing or time.monotonic() - began > LEARNING_DEADLINE_S:
                 break
+        keep(found)
         print(shown)
         assert not failing, shown
     finally:
@@ -105,7 +113,8 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         start(folder, "--round-interval", "2", "--noise", "0", "--seconds", str(STEADY_S))
         report(folder, f"before-faults-{PEERS}", "--window", "160", wanted=0)
         yield folder
-        report(folder, f"after-faults-{PEERS}", wanted=None)
+        found, _ = report(folder, f"after-faults-{PEERS}", wanted=None)
+        keep({**found, "faults_held": sum(trial["holds"] for trial in found["faults"])})
     finally:
         testbed(folder, "down", wanted=None)
 
