@@ -15,7 +15,7 @@ import numpy as np
 from p2prec.config import PeerSettings
 from p2prec.data.catalogue import Catalogue
 from p2prec.lab.gossip_sum import Course, Crashes
-from p2prec.lab.private_swarm import COPIES_JUDGED, HONEST_SHARE, SumResult
+from p2prec.lab.private_swarm import COPIES_JUDGED, SumResult
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
 from p2prec.model.pairs import PairModel, fit, pair_scores, pair_statistic, popularity_of, popularity_statistic
 from p2prec.peer.private_peer import PAIRS, POPULARITY
@@ -28,6 +28,8 @@ NEVER_S = 1e9
 EXCHANGE_S, NOTICE_S = 10.0, 10.0
 START_S, ENROL_S, CONTRIBUTE_S, RECOVER_S = 70, 40.0, 80.0, 200.0
 """All links stand long before the start."""
+CONTRIBUTING = 0.95
+"""The plan counts on so many: some crash before they contribute, a few have too few partners. With fewer nobody shows anything."""
 PATIENCE = 1.5
 """Time for mixing, over what undisturbed exchanges would take."""
 SLICES = 50
@@ -54,7 +56,7 @@ class SimulatedPrivateSwarm:
         """
         self.histories, self.n_items = histories, n_items
         n = len(histories)
-        self.promise = _promise(epsilon, delta, min(int(HONEST_SHARE * n), n - COLLUDING), mixing_rounds(n))
+        self.promise = _promise(epsilon, delta, int(CONTRIBUTING * n) - COLLUDING, mixing_rounds(n))
         self.plan = PrivacyPlan.of(epsilon, delta, self.promise.n_people)
         self.copies = rng.permutation(n)[:COPIES_JUDGED]
         self._crashes, self._views, self._rng = crashes, views, rng

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2prec.errors import StoreError
-from p2prec.peer.escrow_box import seal_contribution, unseal_contribution
-from p2prec.peer.inheritance import MAX_DEPOSITS, Claim, heir
+from p2prec.peer.escrow_box import seal_contribution
+from p2prec.peer.inheritance import Claim, heir
 from p2prec.peer.private_sum import PrivateSum, is_acceptable
+from p2prec.peer.sum_absence import Absence
+from p2prec.peer.sum_boxes import Boxes
 from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import (
     Claimed,
@@ -46,7 +48,6 @@ from p2prec.peer.sum_messages import (
     Voided,
 )
 from p2prec.peer.sum_roster import Roster
-from p2prec.privacy.escrow import THRESHOLD, join
 from p2prec.privacy.masks import mask
 from p2prec.privacy.plan import COLLUDING, MIN_PARTNERS, SumPlan
 from p2prec.privacy.stream import KEY_BYTES, NoiseStream
@@ -135,10 +136,6 @@ class SumPeer:
         self._decide_at: dict[PeerId, float] = {}
         self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
         self._handed_over: set[PeerId] = set()
-        self._seen: set[PeerId] = {own_id}
-        self._buried: set[PeerId] = set()
-        """The dead whom somebody has claimed to restore."""
-        self._returned: dict[tuple[PeerId, PeerId], dict[int, bytes]] = {}
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
         self._masked_by: set[PeerId] = set()
@@ -146,19 +143,10 @@ class SumPeer:
         self._unanswered: set[PeerId] = set()
         self._noted: set[PeerId] = set()
         self._to_deposit = False
-        self._silent: dict[PeerId, set[PeerId]] = {}
-        """By peer: which of its partners say that it never said `Masked`."""
-        self._voted_silent: frozenset[PeerId] = frozenset()
-        """Partners that this peer has said it never heard `Masked` from."""
         self._box_key: bytes | None = None
         """Of the own contribution, until it has been sealed and left with guardians."""
-        self._boxes: dict[PeerId, Sealed] = {}
-        """What others have left with this peer as their guardian."""
-        self._opened: dict[PeerId, dict[int, bytes]] = {}
-        self._states: dict[PeerId, int] = {}
-        """Of each dead peer that was restored: its changes in the state that was."""
-        self._taken_out: dict[tuple[PeerId, PeerId], int] = {}
-        """By peer and absent partner: the peer's changes from which on that mask is out of its value."""
+        self._boxes = Boxes(self.roster, count)
+        self._absence = Absence(own_id, self.roster, self._dead)
         self._leaving = False
 
     @property
@@ -240,8 +228,7 @@ class SumPeer:
             self._box_key = secrets.token_bytes(KEY_BYTES)
             self._escrow = self.roster.escrow(self._keys, self._box_key)
             self._unanswered = set(self._keys) - self._dead
-            self._on_contributes(self.own_id)
-            out = [(None, Contributes()), *self._tell_masked(list(self._keys))]
+            out = self._tell_masked(list(self._keys))
         return out + self._answer_masked()
 
     def _on_contributes(self, peer: PeerId) -> None:
@@ -286,52 +273,43 @@ class SumPeer:
         return [(peer, MaskNoted() if peer in self._keys else NotMasked()) for peer in waiting]
 
     def _recover(self) -> Outgoing:
-        self._seen |= self.value.met
-        silent = self._voted_silent = frozenset(self._keys) - self._have_masked
-        self._note_silent(self.own_id, silent)
-        # Whom somebody has claimed to restore everybody knows to have been seen (`_bury`); only the others are news.
-        news = frozenset((self._seen & self._dead) - self._claims.keys() - self._buried)
-        return [(None, Seen(news, silent))] if news or silent else []
-
-    def _note_silent(self, partner: PeerId, silent: frozenset[PeerId]) -> None:
-        for peer in silent:
-            if self.roster.are_partners(peer, partner):
-                self._silent.setdefault(peer, set()).add(partner)
-
-    def _is_absent(self, peer: PeerId) -> bool:
-        """Whether a peer has certainly shown its value to nobody, nor ever will: a quorum of its partners never heard `Masked`.
-
-        Only then may its masks be taken out. Otherwise somebody may have seen its value, and would see through it.
-        """
-        if peer in self._seen or peer not in self._dead:
-            return False
-        return len(self._silent.get(peer, set())) >= self.roster.quorum(peer)
+        self._absence.saw(self.value.met)
+        report = self._absence.report(
+            frozenset(self._keys) - self._have_masked, self._claims.keys() | self._absence.restored.keys()
+        )
+        return [] if report is None else [(None, report)]
 
     def _take_out(self) -> Outgoing:
         """Take out the masks with those who never contributed."""
-        absent = [peer for peer in self._keys if self._is_absent(peer)]
+        absent = [peer for peer in self._keys if self._absence.is_absent(peer)]
         out = self._when_free(lambda: self._take_masks_out(absent)) if absent else []
-        for owner, state in self._states.items():
-            out += self._return_shares(owner, state)
+        for owner in list(self._absence.restored):
+            out += self._return_shares(owner)
         return out
 
     def _take_masks_out(self, absent: list[PeerId]) -> Outgoing:
         self._remove_masks(absent)
         for peer in absent:
-            self._taken_out[self.own_id, peer] = self.value.changes
+            self._absence.took_out(self.own_id, peer, self.value.changes)
         return [(None, TakenOut(peer, self.value.changes)) for peer in absent]
 
-    def _return_shares(self, owner: PeerId, state: int) -> Outgoing:
-        """Give back what this peer holds of a dead one's mask keys, where the masks are with absent peers and were in the state
-        of it that was restored.
-        """
+    def _return_shares(self, owner: PeerId) -> Outgoing:
         out: Outgoing = []
-        for (whose, other), (number, share) in self.roster.escrowed.items():
-            still_in = state < self._taken_out.get((owner, other), _NOT_YET)
-            if whose == owner != other and still_in and self._is_absent(other):
-                returned = Returned(owner, other, number, share)
-                out += [(None, returned), *self._on_returned(returned)]
+        for returned in self._absence.to_return(owner):
+            out += [(None, returned), *self._on_returned(returned)]
         return out
+
+    def _on_returned(self, message: Returned) -> Outgoing:
+        """Take out the mask of a dead peer with an absent one, if that is this peer's part."""
+        key = self._absence.on_returned(message)
+        if key is None:
+            return []
+        correction = -mask(key, message.owner, message.absent, self.value.count, self._plan.mask_std)
+        return self._when_free(lambda: self._correct(correction))
+
+    def _correct(self, values: FloatArray) -> Outgoing:
+        self.value.correct(values)
+        return []
 
     def _end(self) -> Outgoing:
         """Stop mixing. Whatever was not restored until now never will be; a copy with too much noise is void."""
@@ -359,7 +337,6 @@ class SumPeer:
         self._next_exchange = now
         gone = sorted(self._dead | self._handed_over)
         self._handed_over.clear()
-        self._buried.clear()
         return [message for peer in gone for message in self._announce(peer, now)]
 
     def _end_again(self) -> Outgoing:
@@ -396,17 +373,15 @@ class SumPeer:
                 self._unanswered.discard(sender)
                 self._noted.add(sender)
             case Sealed():
-                if sender in self.roster and len(self._boxes) < MAX_DEPOSITS:
-                    self._boxes.setdefault(sender, message)
+                self._boxes.keep(sender, message)
             case Opened():
                 return self._on_opened(sender, message, now)
             case TakenOut():
-                if self.roster.are_partners(sender, message.absent):
-                    self._taken_out[sender, message.absent] = message.changes
+                self._absence.took_out(sender, message.absent, message.changes)
             case Deposit():
                 if sender in self.roster and is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
-                    self._boxes.pop(sender, None)
+                    self._boxes.drop(sender)
             case NotMasked():
                 # Once it has answered, and the value may have been shown, its mask stays.
                 if sender in self._unanswered:
@@ -425,8 +400,7 @@ class SumPeer:
                 if message.peer in self.roster:
                     self._handed_over.add(message.peer)
             case Seen():
-                self._seen |= {peer for peer in message.peers if peer in self.roster}
-                self._note_silent(sender, message.silent)
+                self._absence.on_seen(sender, message)
             case Voided():
                 if sender in self.roster:
                     self._votes.add(sender)
@@ -439,8 +413,8 @@ class SumPeer:
     def _on_exchange(self, sender: PeerId, message: SumMessage, now: float) -> Outgoing:
         match message:
             case SumOffer():
-                refused = not self._mixing(now) or not is_acceptable(message.share, self.value.count)
-                if refused or self._postponed or self._leaving:
+                known = sender in self.roster and is_acceptable(message.share, self.value.count)
+                if not known or not self._mixing(now) or self._postponed or self._leaving:
                     return [(sender, SumDecline(message.exchange))]
                 return [(sender, self.exchanger.on_offer(sender, message, now))]
             case SumAnswer():
@@ -472,15 +446,20 @@ class SumPeer:
         """
         if not self._to_deposit or self._unanswered or self._phase <= _CONTRIBUTED or not neighbours:
             return []
-        if len(self.contributors) < self._fewest:
-            return []
-        self._to_deposit = False
-        self.value.keep_contribution()
         if len(self._noted) < MIN_PARTNERS:
             # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
+            self._to_deposit = False
             self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
             return self._withdraw()
-        return [(guardian, Deposit(self.value.outgoing())) for guardian in self._guardians(neighbours)]
+        out: Outgoing = []
+        if self.own_id not in self.contributors:
+            self._on_contributes(self.own_id)
+            out = [(None, Contributes())]
+        if len(self.contributors) < self._fewest:
+            return out
+        self._to_deposit = False
+        self.value.keep_contribution()
+        return [*out, *((guardian, Deposit(self.value.outgoing())) for guardian in self._guardians(neighbours))]
 
     # --- the dead ---
 
@@ -510,7 +489,7 @@ class SumPeer:
             self.declared_dead = True
             return self._when_free(self._withdraw)
         self._claims.setdefault(message.dead, {})[sender] = Claim(message.changes, message.direct, sender)
-        if message.dead in self._dead and message.dead not in self._states and self._phase <= _ENDED:
+        if message.dead in self._dead and message.dead not in self._absence.restored and self._phase <= _ENDED:
             # Nobody could restore it until somebody opened its box: decide once more.
             self._decide_at.setdefault(message.dead, now + self.times.notice_s)
         return self.peer_died(message.dead, now)
@@ -518,20 +497,19 @@ class SumPeer:
     def _bury(self, dead: PeerId, now: float) -> Outgoing:
         """All claims are in: the best one inherits; what a dead heir had shown to nobody is open again."""
         claims = [claim for peer, claim in self._claims.pop(dead, {}).items() if peer not in self._dead]
-        self._buried |= {dead} if claims else set()
         best = heir(claims)
         known = best.changes if best is not None else 0
         self.exchanger.partner_died(dead, known)
         out: Outgoing = []
         if best is not None:
-            self._seen.add(dead)
+            self._absence.saw([dead])
             # Until the heir says that it has inherited, it has not: it may die first.
             self._inherited.setdefault(dead, (best.witness, _NOT_YET))
             if best.witness == self.own_id and dead not in self._handed_over:
                 out += self._when_free(lambda: self._inherit(dead))
-            self._states[dead] = best.changes
+            self._absence.restored[dead] = best.changes
             if self._phase > _TAKEN_OUT:
-                out += self._return_shares(dead, best.changes)
+                out += self._return_shares(dead)
         elif dead not in self._handed_over:
             out += self._open_box(dead)
         for peer in [peer for peer, (whose, after) in self._inherited.items() if whose == dead and after > known]:
@@ -540,25 +518,19 @@ class SumPeer:
         return out
 
     def _open_box(self, dead: PeerId) -> Outgoing:
-        """Nobody can restore a dead peer. If it has masked with this one, and so has perhaps left a box: help to open it."""
-        held = self.roster.escrowed.get((dead, dead))
-        if held is None or dead not in self._have_masked or dead in self._voted_silent:
+        """Nobody can restore a dead peer. If it has masked with this one, and so has perhaps left a box: help to open it.
+
+        Not if this peer has said that it never heard of that: then the masks may be taken out.
+        """
+        opened = self._boxes.help_to_open(dead)
+        if opened is None or dead not in self._have_masked or dead in self._absence.said_silent:
             return []
-        return [(None, Opened(dead, *held))]
+        return [(None, opened)]
 
     def _on_opened(self, sender: PeerId, message: Opened, now: float) -> Outgoing:
-        """Collect shares of the key to a box that this peer holds; with enough of them it can restore the owner."""
-        box = self._boxes.get(message.owner)
-        if box is None or message.owner not in self._dead or not self.roster.are_partners(sender, message.owner):
-            return []
-        shares = self._opened.setdefault(message.owner, {})
-        shares.setdefault(message.number, message.share)
-        if len(shares) < box.threshold:
-            return []
-        del self._boxes[message.owner]
-        try:
-            share = unseal_contribution(join(shares), message.owner, box.box, self.value.count)
-        except ValueError:
+        """With enough shares of the key to a dead peer's box this one can restore it."""
+        share = self._boxes.on_opened(sender, message) if message.owner in self._dead else None
+        if share is None:
             return []
         self.value.keep_deposit(message.owner, share)
         return self._announce(message.owner, now)
@@ -585,10 +557,12 @@ class SumPeer:
         return self.own_id in self._handed_over
 
     def _take_hand_over(self, sender: PeerId, message: HandOver) -> Outgoing:
+        if sender not in self.roster:
+            return []
         if is_acceptable(message.share, self.value.count) and sender not in self._handed_over:
             self.value.receive(message.share)
             self._handed_over.add(sender)
-            self._seen.add(sender)
+            self._absence.saw([sender])
         return [(None, HandedOver(sender))]
 
     # --- changes of the value that must wait for an open exchange ---
@@ -616,24 +590,4 @@ class SumPeer:
         self.value.drop()
         self._keys.clear()
         self._unanswered.clear()
-        return []
-
-    def _on_returned(self, message: Returned) -> Outgoing:
-        """Put a dead peer's mask key together; the first living partner of the absent one takes the mask out."""
-        if not self.roster.are_partners(message.owner, message.absent) or message.owner not in self._dead:
-            return []
-        shares = self._returned.setdefault((message.owner, message.absent), {})
-        shares.setdefault(message.number, message.share)
-        living = [peer for peer in self.roster.partners_of(message.absent) if peer not in self._dead]
-        if len(shares) != THRESHOLD or not living or living[0] != self.own_id:
-            return []
-        try:
-            key = join(shares)
-        except ValueError:
-            return []
-        correction = -mask(key, message.owner, message.absent, self.value.count, self._plan.mask_std)
-        return self._when_free(lambda: self._correct(correction))
-
-    def _correct(self, values: FloatArray) -> Outgoing:
-        self.value.correct(values)
         return []
