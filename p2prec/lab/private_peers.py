@@ -29,7 +29,7 @@ EXCHANGE_S, NOTICE_S = 10.0, 10.0
 START_S, ENROL_S, CONTRIBUTE_S, RECOVER_S = 70, 40.0, 80.0, 200.0
 """All links stand long before the start."""
 CONTRIBUTING = 0.95
-"""The plan counts on so many: some crash before they contribute, a few have too few partners. With fewer nobody shows anything."""
+"""The plan counts on so many: some crash before they contribute, a few have too few partners. With fewer nobody shows any."""
 PATIENCE = 1.5
 """Time for mixing, over what undisturbed exchanges would take."""
 SLICES = 50

@@ -1,0 +1,264 @@
+"""One peer of a swarm with a promise: when it takes part, whom it follows, and what hostile neighbours cannot make it do."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from p2prec.identity import Identity
+from p2prec.manifest import Promise
+from p2prec.model.nearest import encode
+from p2prec.peer.inheritance import MAX_DEPOSITS, Trace
+from p2prec.peer.private_peer import LATEST_ENROLMENT, PAIRS, POPULARITY, Outbox, PrivatePeer, sizes_of
+from p2prec.peer.private_sum import Share
+from p2prec.peer.sum_messages import (
+    Deposit,
+    Enrol,
+    Gone,
+    InSum,
+    Relays,
+    Result,
+    ResultRequest,
+    Sealed,
+    SumDecline,
+    SumMessage,
+    SumOffer,
+    Suspected,
+)
+from p2prec.peer.sum_outcome import SumOutcome, as_result
+from p2prec.privacy.plan import PrivacyPlan
+from p2prec.types import PeerId, SwarmId
+from p2prec.wire.seal import Seal
+from p2prec.wire.sum_codec import SumCodec
+
+SWARM, N_ITEMS = SwarmId(bytes(32)), 40
+PROMISE = Promise(
+    epsilon=4.0,
+    n_people=50,
+    start=1000,
+    second_after_s=1200.0,
+    enrol_s=60.0,
+    contribute_s=120.0,
+    recover_s=300.0,
+    end_s=600.0,
+)
+COUNTS, N_SELECTED = sizes_of(PROMISE, N_ITEMS)
+CODEC = SumCodec(COUNTS, N_SELECTED, N_ITEMS)
+OWN, *OTHERS = (Identity.from_seed(bytes([n]) * 32) for n in range(1, 12))
+NEIGHBOUR = OTHERS[0].peer_id
+PLAN = PrivacyPlan.of(PROMISE.epsilon, PROMISE.delta, PROMISE.n_people)
+
+
+class Rig:
+    """A peer, its neighbours' ids, and what it has sent."""
+
+    def __init__(self, began: float, *, enrolments: list[bool] | None = None, alone: bool = False) -> None:
+        tokens = itertools.count(1)
+        answers = iter(enrolments or [])
+        self.recorded: list[int] = []
+        self.asked_for_statistic = 0
+        self.peer = PrivatePeer(
+            own_id=OWN.peer_id,
+            swarm_id=SWARM,
+            promise=PROMISE,
+            n_items=N_ITEMS,
+            popularity_statistic=self._statistic,
+            pair_statistic=lambda selected, expected: np.zeros(COUNTS[PAIRS], np.float32),
+            record=self.recorded.append,
+            sealer=Seal(OWN, SWARM, CODEC),
+            rng=np.random.default_rng(1),
+            random_bytes=lambda n: next(tokens).to_bytes(n, "big"),
+            now=began,
+            enrol=None if enrolments is None else lambda number: next(answers),
+        )
+        self.neighbours: dict[PeerId, None] = {} if alone else {NEIGHBOUR: None}
+        self.sent: Outbox = []
+
+    def _statistic(self) -> np.ndarray:
+        self.asked_for_statistic += 1
+        return np.zeros(N_ITEMS, np.float32)
+
+    def run(self, now: float, until: float) -> int:
+        """Tick by its own deadlines; returns how often."""
+        for ticks in itertools.count(1):
+            self.sent += self.peer.tick(now, self.neighbours.keys())
+            assert self.peer.next_deadline > now, "a deadline that has passed"
+            now = self.peer.next_deadline
+            if now > until:
+                return ticks
+        return 0
+
+    def hear(self, message: SumMessage, now: float, number: int = POPULARITY) -> Outbox:
+        return self.peer.received(NEIGHBOUR, InSum(number, message), now)
+
+    def hear_flood(self, origin: Identity, message: SumMessage, now: float, token: int = 0) -> Outbox:
+        relayed = Seal(origin, SWARM, CODEC).seal(None, POPULARITY, token.to_bytes(8, "big"), 32, message)
+        return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
+
+    def flooded(self) -> list[SumMessage]:
+        frames = [message for _, message in self.sent if isinstance(message, Relays)]
+        seal = Seal(OTHERS[0], SWARM, CODEC)
+        return [seal.open(one) for frame in frames for one in frame.relays if one.origin == OWN.peer_id]
+
+
+def share(number: int = POPULARITY) -> Share:
+    return Share(encode(np.ones(COUNTS[number], np.float32)), 1.0, Trace(1, None, 0))
+
+
+def test_deadlines_are_ahead_also_of_a_peer_that_is_alone() -> None:
+    rig = Rig(0.0, alone=True)
+    assert rig.run(0.0, PROMISE.end_of(PAIRS) + 1000) < 20_000
+    assert rig.recorded == []
+    assert rig.sent == []
+    assert rig.peer.results == {}
+
+
+def test_a_peer_that_is_there_at_the_start_enrols_in_both_sums() -> None:
+    rig = Rig(0.0)
+    rig.run(0.0, PROMISE.end_of(PAIRS))
+    assert sum(isinstance(message, Enrol) for message in rig.flooded()) == 2
+    assert not any(isinstance(message, Gone) for message in rig.flooded())
+
+
+def test_nothing_is_asked_or_recorded_where_too_few_take_part() -> None:
+    rig = Rig(0.0)
+    rig.run(0.0, PROMISE.start + PROMISE.contribute_s + 1)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    assert "take part" in part.sat_out
+    assert rig.recorded == []
+    assert rig.asked_for_statistic == 0
+
+
+def test_who_starts_later_says_that_it_is_gone_and_takes_no_part() -> None:
+    began = PROMISE.start + 1.0
+    rig = Rig(began)
+    rig.run(began, began + 30)
+    assert [type(message) for message in rig.flooded()] == [Gone]
+    assert rig.peer.sum_peer(POPULARITY) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "first_time", "enrols"),
+    [
+        (1.0, True, True),
+        (LATEST_ENROLMENT * PROMISE.enrol_s - 0.1, True, True),
+        (LATEST_ENROLMENT * PROMISE.enrol_s, True, False),
+        (1.0, False, False),
+    ],
+)
+def test_with_a_durable_note_it_may_while_others_enrol(after: float, first_time: bool, enrols: bool) -> None:
+    began = PROMISE.start + after
+    rig = Rig(began, enrolments=[first_time])
+    rig.run(began, began + 5)
+    assert [type(message) for message in rig.flooded()] == [Enrol if enrols else Gone]
+
+
+def test_who_slept_while_others_contributed_sits_out() -> None:
+    rig = Rig(0.0)
+    rig.run(0.0, PROMISE.start + PROMISE.enrol_s + 1)
+    rig.peer.tick(PROMISE.start + PROMISE.contribute_s + PROMISE.notice_s + 1, rig.neighbours.keys())
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    assert "awake" in part.sat_out
+    assert rig.recorded == []
+
+
+def test_a_suspected_peer_contradicts() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    rig.hear_flood(OTHERS[1], Enrol(bytes(range(32))), now)
+    rig.hear_flood(OTHERS[1], Suspected(OWN.peer_id, 0), now, token=1)
+    rig.run(now, now + 5)
+    assert "Alive" in [type(message).__name__ for message in rig.flooded()]
+
+
+def test_an_offer_without_a_sum_is_declined() -> None:
+    rig = Rig(PROMISE.start + 1.0)
+    rig.run(PROMISE.start + 1.0, PROMISE.start + 2.0)
+    reply = rig.hear(SumOffer(bytes(16), share()), PROMISE.start + 2.0)
+    ((to, answer),) = reply
+    assert isinstance(answer, InSum)
+    assert (to, answer.message) == (NEIGHBOUR, SumDecline(bytes(16)))
+
+
+# --- results ---
+
+
+def result(number: int = POPULARITY) -> Result:
+    rng = np.random.default_rng(2)
+    outcome = SumOutcome(rng.normal(0.1, 0.01, COUNTS[number]).astype(np.float32), 60, 0.01)
+    plan = PLAN.popularity if number == POPULARITY else PLAN.pairs
+    return as_result(outcome, plan, np.arange(N_SELECTED) if number == PAIRS else None)
+
+
+def test_a_newcomer_asks_and_follows() -> None:
+    late = PROMISE.end_of(PAIRS) + 100
+    rig = Rig(late)
+    rig.run(late, late + 1)
+    asked = [message for _, message in rig.sent if isinstance(message, InSum)]
+    assert [(one.number, type(one.message)) for one in asked] == [(POPULARITY, ResultRequest)]
+    rig.hear(result(), late + 2)
+    rig.run(late + 2, late + 30)
+    rig.hear(result(PAIRS), late + 31, PAIRS)
+    assert sorted(rig.peer.results) == [POPULARITY, PAIRS]
+    assert not rig.peer.results[POPULARITY].is_own
+    assert rig.peer.results[POPULARITY].mean == pytest.approx(
+        np.random.default_rng(2).normal(0.1, 0.01, N_ITEMS).astype(np.float32), abs=1e-3
+    )
+    assert rig.peer.selected is not None
+    assert rig.peer.expected is not None
+
+
+def test_a_result_that_nobody_asked_for_is_ignored() -> None:
+    rig = Rig(0.0)
+    rig.run(0.0, PROMISE.start - 10.0)
+    rig.hear(result(), PROMISE.start - 5.0)
+    assert rig.peer.results == {}
+
+
+def test_results_are_told_now_and_then_at_most() -> None:
+    late = PROMISE.end_of(PAIRS) + 100
+    rig = Rig(late)
+    assert rig.hear(ResultRequest(), late) == []
+    rig.run(late, late + 1)
+    rig.hear(result(), late + 2)
+    assert len(rig.hear(ResultRequest(), late + 3)) == 1
+    assert rig.hear(ResultRequest(), late + 3 + PROMISE.answer_s - 0.1) == []
+    assert len(rig.hear(ResultRequest(), late + 3 + PROMISE.answer_s)) == 1
+    assert rig.hear(ResultRequest(), late + 4, PAIRS) == []
+
+
+# --- hostile ---
+
+
+def test_deposits_of_strangers_are_not_kept() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    rig.hear(Deposit(share()), now)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    assert not part.value.has_deposit(NEIGHBOUR)
+    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32))), now)
+    rig.hear(Deposit(share()), now)
+    assert part.value.has_deposit(NEIGHBOUR)
+
+
+def test_deposits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2prec.peer.inheritance.MAX_DEPOSITS", 2)
+    monkeypatch.setattr("p2prec.peer.sum_boxes.MAX_DEPOSITS", 2)
+    assert MAX_DEPOSITS == 64
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    for token, other in enumerate(OTHERS[:5]):
+        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+        part.receive(other.peer_id, Deposit(share()), now)
+        part.receive(other.peer_id, Sealed(b"box", 3), now)
+    assert sum(part.value.has_deposit(other.peer_id) for other in OTHERS) == 2
