@@ -211,12 +211,17 @@ def check_ledgers(swarm: Swarm) -> None:
 
 def check_recommendations(swarm: Swarm) -> None:
     """Tastes are told apart, by the copies of all, with reasons."""
+    outcomes: Counter[Any] = Counter()
+    for daemon in swarm.daemons.values():
+        assert daemon.private is not None
+        for number, one in daemon.private.results.items():
+            outcomes[number, f"{one.people} people", one.is_void, one.mixed_again, one.is_own] += 1
     own_kind, reasons = [], 0
     for person, daemon in swarm.daemons.items():
         answers = LiveAnswers(daemon)
         status = answers.status()["promise"]
         assert status["stage"] == "learned"
-        assert not any(note["is_void"] for note in status["sums"].values())
+        assert not any(note["is_void"] for note in status["sums"].values()), outcomes
         found = answers.recommend(5)["recommendations"]
         own_kind += [int(one["item"][1:]) % 2 == person % 2 for one in found]
         reasons += sum(one["reason"].startswith("because you liked") for one in found)

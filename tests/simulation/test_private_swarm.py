@@ -11,10 +11,13 @@ from p2prec.config import PeerSettings
 from p2prec.data.catalogue import Catalogue
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
 from p2prec.model.pairs import pair_statistic, popularity_statistic
+from p2prec.peer.messages import Commit, Refusal
 from p2prec.peer.private_peer import PAIRS, POPULARITY
+from p2prec.peer.sum_messages import Relayed, Relays
 from p2prec.privacy.plan import PrivacyPlan
 from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import FloatArray, ItemKey
+from p2prec.wire.sum_codec import SumKind
 
 N_PEERS, N_ITEMS, N_PEOPLE = 60, 80, 50
 PROMISE = Promise(
@@ -95,6 +98,45 @@ def error_ratio(world: World, number: int, everybody: list[SimulatedPeer]) -> fl
 
 def lists(world: World) -> set[bytes]:
     return {b"" if one.private.selected is None else one.private.selected.tobytes() for one in world.peers.values()}
+
+
+def test_hostile_neighbours_are_refused_and_banned() -> None:
+    """An ordinary exchange, and forged messages that are passed on, cost their sender its connection."""
+    world = make_world(6, n_peers=3)
+    world.run(PROMISE.start + 1)
+    victim, bad, third = world.peers.values()
+    link = victim.peer.view.neighbours[bad.peer_id].number
+    victim.peer.received(link, Commit(bytes(16)), world.clock.now)
+    assert victim.peer.refusals == {Refusal.UNEXPECTED: 1}
+    forged = Relayed(third.peer_id, None, POPULARITY, bytes(8), 32, int(SumKind.GONE), b"\x90", bytes(64))
+    for _ in range(SETTINGS.refusals_before_ban - 1):
+        victim.peer.received(link, Relays((forged,)), world.clock.now)
+    assert victim.peer.refusals[Refusal.FORGED] == SETTINGS.refusals_before_ban - 1
+    assert bad.peer_id not in victim.peer.view.neighbours
+    assert victim.peer.book.is_banned(bad.peer_id, world.clock.now)
+    part = victim.private.sum_peer(POPULARITY)
+    assert part is not None
+    assert third.peer_id not in part.dead
+
+
+def test_a_flood_of_messages_is_refused() -> None:
+    world = make_world(7, n_peers=2)
+    world.run(PROMISE.start + 1)
+    victim, bad = world.peers.values()
+    link = victim.peer.view.neighbours[bad.peer_id].number
+    for _ in range(200):
+        victim.peer.received(link, Relays(()), world.clock.now)
+    assert victim.peer.refusals[Refusal.UNEXPECTED] == SETTINGS.refusals_before_ban
+    assert not victim.peer.view.neighbours
+
+
+def test_in_a_swarm_with_a_promise_nothing_else_is_exchanged() -> None:
+    world = make_world(8, n_peers=4)
+    world.run(PROMISE.start - 1)
+    for one in world.peers.values():
+        assert one.peer.neighbours
+        assert one.ledger.contributions == 0
+        assert one.peer.rounds == one.peer.exchanges == 0
 
 
 def crash(world: World, name: str) -> None:
