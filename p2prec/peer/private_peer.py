@@ -397,7 +397,9 @@ class PrivatePeer:
             outcome = SumOutcome(
                 mean, len(one.contributors), one.value.planned_std, self._is_void(number, mean), one.mixed_again
             )
-            if one.value.is_settled and (number == POPULARITY or not self._agree()):
+            # A copy with too much noise is kept for want of a neighbour's.
+            is_good = one.value.is_settled and not outcome.is_void
+            if is_good and (number == POPULARITY or not self._agree()):
                 self.results.setdefault(number, outcome)
             else:
                 self._unsettled[number] = outcome
