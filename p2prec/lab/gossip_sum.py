@@ -274,7 +274,7 @@ def _through_wire(values: FloatArray) -> FloatArray:
 
 
 def _as_it_is(values: FloatArray) -> FloatArray:
-    return values
+    return values.copy()  # what is kept of a peer must not change with it
 
 
 def weights(course: Course, contributing: BoolArray) -> DoubleArray:
