@@ -42,7 +42,7 @@ def results_of(folder: Path, *experiments: dict[str, Any], **reports: Any) -> Re
 
 
 def moment(round_: int, ndcg: float) -> dict[str, Any]:
-    return {"round": round_, "full": {"ndcg_at_10": ndcg}, "sent_bytes_per_peer": 100 * round_}
+    return {"round": round_, "sampled": {"ndcg_at_10": ndcg}, "sent_bytes_per_peer": 100 * round_}
 
 
 def test_the_page_is_what_the_reports_say() -> None:
