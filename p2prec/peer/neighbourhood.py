@@ -82,6 +82,8 @@ class Neighbourhood:
         self.refusals: Counter[str] = Counter()
         self.double = DoubleWatch(settings)
         self.leaving = False
+        self.is_steady = False
+        """Whether no neighbour is exchanged for another: in a private sum a link that ends is a suspicion to everybody."""
         self.actions: list[Action] = []
         self.events: list[Event] = []
         self._instance = instance
@@ -215,7 +217,7 @@ class Neighbourhood:
                 static.dial_after = now + settings.dial_retry_s
                 self._dial(static.host, static.port, who)
         wanted = settings.target_neighbours - len(engaged)
-        if wanted <= 0 and now >= self._next_rotation:
+        if wanted <= 0 and now >= self._next_rotation and not self.is_steady:
             self._rotate(now, engaged)
         for known in self.book.choose(now, engaged, min(wanted, settings.dials_per_tick), self._rng):
             known.dial_after = now + settings.dial_retry_s

@@ -228,6 +228,7 @@ class Peer:
             for outcome in self._exchanger.expire(now):
                 self._report(outcome, now)
         if self.private is not None:
+            self.neighbourhood.is_steady = self.private.is_under_way
             self._deliver(self.private.tick(now + self.unix_offset_s, self.view.neighbours.keys()))
             return
         if now >= self._next_round:

@@ -156,6 +156,11 @@ class PrivatePeer:
         """About how often a neighbour has to be heard at most: its messages are counted by this."""
         return min(self.promise.exchange_s, self._hop_s)
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether this peer takes part in a sum now."""
+        return bool(self._sums)
+
     def sum_peer(self, number: int) -> SumPeer | None:
         """This peer's part in a sum that is under way; None before, after, and if it takes none."""
         return self._sums.get(number)

@@ -7,9 +7,11 @@ import pytest
 
 from p2prec.lab.gossip_sum import Crashes, decide, decide_again, play, weights
 from p2prec.lab.noise_left import noise_left
+from p2prec.lab.private_peers import SimulatedPrivateSwarm
 from p2prec.lab.private_swarm import PrivateSwarm, curator, mask_graph
+from p2prec.lab.topology import random_views
 from p2prec.model.pairs import pair_scores
-from p2prec.privacy.plan import MIN_PARTNERS
+from p2prec.privacy.plan import COLLUDING, MIN_PARTNERS
 from p2prec.privacy.promise import mixing_rounds
 from p2prec.types import IndexArray
 
@@ -94,3 +96,22 @@ def test_a_promise_that_is_none_is_refused() -> None:
         PrivateSwarm(
             nobody(40), 60, 8.0, 1e-5, np.random.default_rng(1), views=everybody(40), rounds=5, crashes=Crashes()
         )
+
+
+@pytest.mark.slow
+def test_the_daemons_own_peers_learn_it_too() -> None:
+    """Over the simulated network, a tenth crashing at any time of each sum and coming back afterwards."""
+    rng = np.random.default_rng(5)
+    n, m = 56, 60
+    histories = [np.flatnonzero(rng.random(m) < 0.5 / (1 + np.arange(m) / 8)) for _ in range(n)]
+    swarm = SimulatedPrivateSwarm(histories, m, 8.0, 1e-5, rng, views=random_views(n, 4, rng), crashes=Crashes(0.1))
+    told: list[float] = []
+    models = swarm.learn(told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert swarm.scores(models).shape == (n, m)
+    for result in (swarm.popularity_sum, swarm.pair_sum):
+        assert 0.9 < result.noise_ratio < 1.4
+        assert result.contributors >= swarm.promise.n_people + COLLUDING
+        assert (~result.course.alive).sum() == 6
+    assert len({model.selected.tobytes() for model in models}) == 1

@@ -5,6 +5,7 @@ The vectors (tests/unit/test_wire_vectors.py) have every kind; here is what they
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgpack
@@ -206,3 +207,16 @@ def test_envelopes_of_relayed_messages_are_checked() -> None:
 def test_a_frame_of_too_many_relayed_messages_is_malformed() -> None:
     with pytest.raises(RemoteMisbehaviour, match="malformed"):
         CODEC.decode(MessageType.RELAYS, msgpack.packb([RELAYED] * 1025))
+
+
+def test_random_bytes_are_malformed_and_nothing_else() -> None:
+    rng = np.random.default_rng(3)
+    payload = SUMS.encode_in_sum(InSum(POPULARITY, SumOffer(ID16, share())))
+    relays = msgpack.packb([RELAYED, RELAYED])
+    for kind, good in ((MessageType.IN_SUM, payload), (MessageType.RELAYS, relays)):
+        for _ in range(400):
+            changed = bytearray(good)
+            for position in rng.integers(len(good), size=rng.integers(1, 4)):
+                changed[position] = rng.integers(256)
+            with contextlib.suppress(RemoteMisbehaviour):
+                CODEC.decode(kind, bytes(changed[: rng.integers(1, len(good) + 1)]))
