@@ -60,6 +60,10 @@ class DeathWatch:
             self._suspected.setdefault(message.peer, suspicion)
         return None
 
+    def incarnation_of(self, peer: PeerId) -> int:
+        """How often a peer has contradicted, as far as known here; 0 of this one, which knows better."""
+        return self._known.get(peer, 0)
+
     def on_alive(self, peer: PeerId, message: Alive) -> None:
         """A peer contradicts."""
         if message.incarnation > self._known.get(peer, 0):
@@ -67,6 +71,13 @@ class DeathWatch:
             suspicion = self._suspected.get(peer)
             if suspicion is not None and suspicion.incarnation < message.incarnation:
                 del self._suspected[peer]
+
+    def excuse(self, now: float) -> None:
+        """This peer itself was cut off or stood still: it has missed contradictions, so everybody gets their time again."""
+        for peer in self._lost:
+            self._lost[peer] = max(self._lost[peer], now + PATIENCE * self._notice_s)
+        for suspicion in self._suspected.values():
+            suspicion.dead_at = max(suspicion.dead_at, now + self._notice_s)
 
     def forget(self, peer: PeerId) -> None:
         """It is dead, or was none of the sum's."""

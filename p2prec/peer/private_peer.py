@@ -30,6 +30,7 @@ from p2prec.peer.sum_messages import (
     DIRECT,
     ROUTED,
     Alive,
+    Claimed,
     Gone,
     InSum,
     Relays,
@@ -182,6 +183,9 @@ class PrivatePeer:
 
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
+        if now - self._ticked_at > self.promise.notice_s / 2 or not neighbours:
+            for watch in self._watches.values():
+                watch.excuse(now)
         self._neighbours, self._ticked_at = neighbours, now
         out: Outbox = []
         for number in (POPULARITY, PAIRS):
@@ -296,10 +300,11 @@ class PrivatePeer:
             return []
         match message:
             case Suspected():
-                known = message.peer in one.roster and message.peer not in one.dead
-                contradiction = watch.on_suspected(message, now) if known and not one.declared_dead else None
-                if contradiction is not None:
-                    self._post.send(None, number, contradiction)
+                self._on_suspected(number, message, now)
+            case Claimed():
+                # Whoever claims holds the peer for dead. Others do not take its word for it.
+                self._on_suspected(number, Suspected(message.dead, watch.incarnation_of(message.dead)), now)
+                return self._dispatch(number, one.receive(letter.origin, message, now))
             case Alive():
                 watch.on_alive(letter.origin, message)
             case Gone():
@@ -309,6 +314,14 @@ class PrivatePeer:
             case _:
                 return self._dispatch(number, one.receive(letter.origin, message, now))
         return []
+
+    def _on_suspected(self, number: int, message: Suspected, now: float) -> None:
+        one, watch = self._sums[number], self._watches[number]
+        if message.peer not in one.roster or message.peer in one.dead or one.declared_dead:
+            return
+        contradiction = watch.on_suspected(message, now)
+        if contradiction is not None:
+            self._post.send(None, number, contradiction)
 
     def _dispatch(self, number: int, messages: Outgoing) -> Outbox:
         """Send each the way it goes: on a link, or by post. What only a link can carry is lost if there is none."""

@@ -133,6 +133,8 @@ class SumPeer:
         self._keys: dict[PeerId, bytes] = {}
         self._dead: set[PeerId] = set()
         self._claims: dict[PeerId, dict[PeerId, Claim]] = {}
+        self._claimed_by: set[PeerId] = set()
+        """Who says that this peer is dead. A few may be mistaken, or lie."""
         self._decide_at: dict[PeerId, float] = {}
         self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
         self._handed_over: set[PeerId] = set()
@@ -485,14 +487,17 @@ class SumPeer:
         if message.dead not in self.roster or sender not in self.roster:
             return []
         if message.dead == self.own_id:
-            # Others have taken this peer for dead, and will have taken over: its own value must not count twice.
+            # Others have taken this peer for dead, and will take over: its own value must not count twice.
+            self._claimed_by.add(sender)
+            if len(self._claimed_by) <= COLLUDING or self.declared_dead:
+                return []
             self.declared_dead = True
             return self._when_free(self._withdraw)
         self._claims.setdefault(message.dead, {})[sender] = Claim(message.changes, message.direct, sender)
         if message.dead in self._dead and message.dead not in self._absence.restored and self._phase <= _ENDED:
             # Nobody could restore it until somebody opened its box: decide once more.
             self._decide_at.setdefault(message.dead, now + self.times.notice_s)
-        return self.peer_died(message.dead, now)
+        return []
 
     def _bury(self, dead: PeerId, now: float) -> Outgoing:
         """All claims are in: the best one inherits; what a dead heir had shown to nobody is open again."""

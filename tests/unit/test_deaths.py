@@ -77,3 +77,15 @@ def test_the_buried_are_forgotten() -> None:
     for peer in (OTHER, PeerId("third")):
         one.forget(peer)
     assert one.due() == float("inf")
+
+
+def test_who_was_cut_off_gives_all_others_their_time_again() -> None:
+    one = watch()
+    one.lost(OTHER, 0.0)
+    one.on_suspected(Suspected(PeerId("third"), 0), 0.0)
+    one.excuse(100.0)
+    assert one.suspicions(100.0) == []
+    assert one.dead(100.0) == []
+    one.on_alive(PeerId("third"), Alive(1))
+    assert one.dead(1000.0) == []
+    assert one.suspicions(100.0 + NOTICE_S / 2) == [Suspected(OTHER, 0)]

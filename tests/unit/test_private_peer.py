@@ -14,6 +14,8 @@ from p2prec.peer.inheritance import MAX_DEPOSITS, Trace
 from p2prec.peer.private_peer import LATEST_ENROLMENT, PAIRS, POPULARITY, Outbox, PrivatePeer, sizes_of
 from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_messages import (
+    Alive,
+    Claimed,
     Deposit,
     Enrol,
     Gone,
@@ -28,7 +30,7 @@ from p2prec.peer.sum_messages import (
     Suspected,
 )
 from p2prec.peer.sum_outcome import SumOutcome, as_result
-from p2prec.privacy.plan import PrivacyPlan
+from p2prec.privacy.plan import COLLUDING, PrivacyPlan
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.seal import Seal
 from p2prec.wire.sum_codec import SumCodec
@@ -183,6 +185,52 @@ def test_an_offer_without_a_sum_is_declined() -> None:
     ((to, answer),) = reply
     assert isinstance(answer, InSum)
     assert (to, answer.message) == (NEIGHBOUR, SumDecline(bytes(16)))
+
+
+def test_a_few_who_claim_it_cannot_make_a_living_peer_withdraw() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    for token, other in enumerate(OTHERS[: COLLUDING + 1]):
+        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+    for token, other in enumerate(OTHERS[:COLLUDING], 100):
+        rig.hear_flood(other, Claimed(OWN.peer_id, 1, True), now, token)
+    assert not part.declared_dead
+    rig.run(now, now + 5)
+    assert [type(message).__name__ for message in rig.flooded()].count("Alive") == 1
+    rig.hear_flood(OTHERS[COLLUDING], Claimed(OWN.peer_id, 1, True), now, 200)
+    assert part.declared_dead
+
+
+def test_a_claim_about_somebody_who_lives_kills_nobody() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    for token, other in enumerate(OTHERS[:2]):
+        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+    alive, liar = OTHERS[0], OTHERS[1]
+    rig.hear_flood(liar, Claimed(alive.peer_id, 1, True), now, 10)
+    rig.hear_flood(alive, Alive(1), now, 11)
+    rig.run(now, now + 3 * PROMISE.notice_s)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    assert alive.peer_id not in part.dead
+
+
+def test_a_peer_that_is_cut_off_holds_nobody_for_dead() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32))), now)
+    rig.neighbours.clear()
+    rig.peer.lost(NEIGHBOUR, now)
+    rig.run(now, now + 50)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    assert not part.dead
+    assert not any(isinstance(message, Suspected) for message in rig.flooded())
 
 
 # --- results ---
