@@ -257,6 +257,34 @@ def test_a_graceful_stop_hands_over() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("cut_s", "is_dead"), [(0.8, False), (12.0, True)])
+def test_who_is_cut_off_for_a_while_kills_nobody(cut_s: float, is_dead: bool) -> None:
+    """For a moment: nothing happens. For longer: it is held for dead, hears of it, and gets the result from a neighbour."""
+    world = make_world(9)
+    everybody = list(world.peers.values())
+    cut = everybody[5:8]
+
+    def part() -> None:
+        names = {one.name for one in cut}
+        for name in names:
+            world.network.partition({name}, set(world.peers) - {name})
+        world.clock.at(world.clock.now + cut_s, world.network.heal)
+
+    world.clock.at(PROMISE.start + 20.0, part)
+    world.run(PROMISE.start + PROMISE.end_s - 1)
+    ids = {one.peer_id for one in cut}
+    for one in everybody:
+        seen = one.private.sum_peer(POPULARITY)
+        assert seen is not None
+        if one not in cut:
+            assert seen.dead == (ids if is_dead else set())
+        assert seen.declared_dead == (is_dead and one in cut)
+    world.run(6 * PROMISE.notice_s)
+    assert error_ratio(world, POPULARITY, everybody) < CLEAN
+    assert all(one.private.results[POPULARITY].is_own == (one not in cut or not is_dead) for one in everybody)
+
+
+@pytest.mark.slow
 def test_everybody_gets_both_sums() -> None:
     world = make_world(1)
     everybody = list(world.peers.values())
