@@ -51,11 +51,11 @@ SCALES: FloatArray = _scales()
 """(256,) float32: what each scale code stands for, `(1 + code % 8 / 8) * 2^(code // 8 - 24)`."""
 
 _DITHER_PERIOD = 1 << 16
-_DITHER: FloatArray = np.tile(
-    (np.random.default_rng(0).permutation(_DITHER_PERIOD).astype(np.float32) + np.float32(0.5)) / _DITHER_PERIOD, 2
+_DITHER: FloatArray = (
+    (np.random.default_rng(0).permutation(_DITHER_PERIOD).astype(np.float32) + np.float32(0.5)) / _DITHER_PERIOD
 ).astype(np.float32)
-"""Every 65,536th part of 1 once, in a random order, twice over: read from a random place on, it is a uniform variable for each
-entry, for the price of one draw. It decides nothing that anybody may not know: rounding hides nothing."""
+"""Every 65,536th part of 1 once, in a random order: read round and round from a random place on, it is a uniform variable for
+each entry, for the price of one draw. It decides nothing that anybody may not know: rounding hides nothing."""
 
 
 class Dice(Protocol):
@@ -252,7 +252,7 @@ def _dither(table: FloatArray, rng: Dice) -> FloatArray:
     start = int(rng.integers(_DITHER_PERIOD))
     drawn = _DITHER[start : start + table.size]
     if len(drawn) < table.size:
-        drawn = np.resize(drawn[:_DITHER_PERIOD], table.size)
+        drawn = np.resize(np.concatenate((drawn, _DITHER[:start])), table.size)
     return np.swapaxes(drawn.reshape(columns, n_rows), -1, -2)
 
 

@@ -22,7 +22,6 @@ from p2prec.model.quantize import (
 )
 from p2prec.model.state import PROBE_WIDTH
 
-_ONCE = _DITHER[:_DITHER_PERIOD].copy()
 _MAX_BITS = int(np.float32(MAX_MAGNITUDE).view(np.int32))
 _APPLIED, _OFFER_LOST = int(Fate.APPLIED), int(Fate.OFFER_LOST)
 
@@ -46,7 +45,7 @@ def exchange(
     generators: (n_peers, 2) of `machine.generators`; coarse: the levels of an item table.
     """
     n_items, n_columns = evidence.shape[1], gram.shape[1]
-    dither = _ONCE
+    dither = _DITHER
     small_rows = math.ceil(n_items / BLOCK) + math.ceil(n_columns * n_columns / BLOCK) + PROBE_WIDTH // BLOCK
     blocks, most_rows = np.empty((2, BLOCK, small_rows), np.float32), max(n_items, small_rows)
     largest, values = np.empty(most_rows, np.int32), np.empty((2, most_rows), np.float32)
