@@ -22,7 +22,7 @@ def add_gaussian(array: FloatArray, std: float, rng: np.random.Generator) -> Flo
         raise ValueError(f"noise standard deviation must be finite and at least 0, not {std}")
     if std == 0:
         return array.astype(np.float32, copy=True)
-    if array.ndim > 2 or array.size > MAX_VALUES:
+    if array.ndim > 2 or array.size > MAX_VALUES or not isinstance(array, np.ndarray):
         noisy: FloatArray = (array + std * rng.standard_normal(array.shape)).astype(np.float32)
         return noisy
     drawn = gaussian(array.size, rng).reshape(array.shape)
