@@ -33,6 +33,7 @@ from p2prec.peer.sum_messages import (
     Claimed,
     Gone,
     InSum,
+    Outgoing,
     Relays,
     Result,
     ResultRequest,
@@ -42,7 +43,8 @@ from p2prec.peer.sum_messages import (
     Suspected,
 )
 from p2prec.peer.sum_outcome import SumOutcome, as_result, from_result
-from p2prec.peer.sum_peer import Outgoing, SumPeer, Timetable
+from p2prec.peer.sum_peer import SumPeer
+from p2prec.peer.sum_times import Timetable
 from p2prec.privacy.plan import PrivacyPlan, SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, IndexArray, PeerId, SwarmId

@@ -268,6 +268,9 @@ SumMessage = (
     | Result
 )
 
+Outgoing = list[tuple[PeerId | None, SumMessage]]
+"""Messages to send; None: to everybody that is there."""
+
 FLOODED = (
     *(Enrol, Contributes, Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
     *(Suspected, Alive, Gone, Selection, Voided),

@@ -7,18 +7,15 @@ whoever breaks that is declared dead.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from p2prec.errors import StoreError
-from p2prec.peer.escrow_box import seal_contribution
 from p2prec.peer.inheritance import Claim, heir
 from p2prec.peer.private_sum import PrivateSum, is_acceptable
 from p2prec.peer.sum_absence import Absence
 from p2prec.peer.sum_boxes import Boxes
+from p2prec.peer.sum_entry import Entry
 from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import (
     Claimed,
@@ -33,6 +30,7 @@ from p2prec.peer.sum_messages import (
     MaskNoted,
     NotMasked,
     Opened,
+    Outgoing,
     Pair,
     Returned,
     Sealed,
@@ -48,43 +46,17 @@ from p2prec.peer.sum_messages import (
     Voided,
 )
 from p2prec.peer.sum_roster import Roster
+from p2prec.peer.sum_times import Timetable
 from p2prec.privacy.masks import mask
-from p2prec.privacy.plan import COLLUDING, MIN_PARTNERS, SumPlan
-from p2prec.privacy.stream import KEY_BYTES, NoiseStream
+from p2prec.privacy.plan import COLLUDING, SumPlan
+from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, PeerId, SwarmId
 
-_CONTRIBUTED, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
+_TAKEN_OUT, _ENDED, _DECIDED, _OVER = 4, 5, 6, 7
 """Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
 _NOT_YET = 1 << 31
-GUARDIANS = 4
-"""With whom a peer leaves its contribution before mixing: all of them have to die for it to be lost."""
-Outgoing = list[tuple[PeerId | None, SumMessage]]
-"""Messages to send; None: to everybody that is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timetable:
-    """When what happens, in seconds; the same for the whole swarm (the manifest's)."""
-
-    start: float
-    enrol_s: float = 60.0
-    """After the start: who takes part is settled, mask partners confirm."""
-    contribute_s: float = 120.0
-    """After the start: contributions enter, mixing begins."""
-    recover_s: float = 300.0
-    """After the start: masks of those who never appeared are taken out."""
-    end_s: float = 600.0
-    """After the start: the result is there, or void."""
-    again_s: float = 480.0
-    """After the end: how long a void sum is mixed again; at least `notice_s`."""
-    exchange_s: float = 10.0
-    """Between exchanges that a peer begins."""
-    notice_s: float = 10.0
-    """Until claims and notices have reached everybody."""
-    answer_s: float = 10.0
-    """Wait for an answer."""
 
 
 class SumPeer:
@@ -114,23 +86,25 @@ class SumPeer:
         self.value = PrivateSum(own_id, count, plan)
         self.exchanger = SumExchanger(self.value)
         self.roster = Roster(own_id, swarm_id, epoch, n_people)
-        self.sat_out = ""
-        """Why this peer did not contribute; "" if it did, or may yet."""
+        self._entry = Entry(
+            self.value,
+            self.roster,
+            times,
+            n_people,
+            statistic=statistic,
+            record=record,
+            noise=noise,
+            objection=objection,
+            rng=rng,
+        )
         self.declared_dead = False
         """Whether others hold this peer for dead: it has nothing any more, and nobody listens to it."""
         self.mixed_again = False
         """Whether the sum was void at first."""
-        self._plan, self._statistic, self._record, self._rng, self._noise = plan, statistic, record, rng, noise
-        self._objection, self._is_void = objection, is_void
-        self.contributors: set[PeerId] = set()
-        """Who has contributed, this peer included, as far as it knows."""
-        self._fewest = n_people + COLLUDING
-        self._escrow: dict[PeerId, Escrow] = {}
-        self._remind_at = times.start + times.contribute_s + times.answer_s
+        self._plan, self._rng, self._is_void = plan, rng, is_void
         self._votes: set[PeerId] = set()
         """Who says that the sum is void."""
         self._phase = 0
-        self._keys: dict[PeerId, bytes] = {}
         self._dead: set[PeerId] = set()
         self._claims: dict[PeerId, dict[PeerId, Claim]] = {}
         self._claimed_by: set[PeerId] = set()
@@ -140,13 +114,6 @@ class SumPeer:
         self._handed_over: set[PeerId] = set()
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
-        self._masked_by: set[PeerId] = set()
-        self._have_masked: set[PeerId] = set()
-        self._unanswered: set[PeerId] = set()
-        self._noted: set[PeerId] = set()
-        self._to_deposit = False
-        self._box_key: bytes | None = None
-        """Of the own contribution, until it has been sealed and left with guardians."""
         self._boxes = Boxes(self.roster, count)
         self._absence = Absence(own_id, self.roster, self._dead)
         self._leaving = False
@@ -154,7 +121,17 @@ class SumPeer:
     @property
     def masked_with(self) -> frozenset[PeerId]:
         """Partners whose masks are in this peer's value."""
-        return frozenset(self._keys)
+        return frozenset(self._entry.keys)
+
+    @property
+    def sat_out(self) -> str:
+        """Why this peer did not contribute, in words; "" if it did, or may yet."""
+        return self._entry.sat_out
+
+    @property
+    def contributors(self) -> frozenset[PeerId]:
+        """Who has contributed, as far as this peer knows."""
+        return frozenset(self._entry.contributors)
 
     @property
     def dead(self) -> frozenset[PeerId]:
@@ -171,22 +148,27 @@ class SumPeer:
     @property
     def next_deadline(self) -> float:
         """When to call `tick` next, at the latest."""
-        phases = [self.times.start + at for at in self._offsets()[self._phase : self._phase + 1]]
-        reminder = [self._remind_at] if self._unanswered else []
-        return min([*phases, *reminder, *self._decide_at.values(), self._next_exchange])
+        phases = [self.times.start + at for at in self.times.phases[self._phase : self._phase + 1]]
+        return min([*phases, self._entry.due, *self._decide_at.values(), self._next_exchange])
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""
         out: Outgoing = []
-        steps = (self._enrol, self._pair, lambda: self._contribute(now), self._recover, self._take_out)
+        steps = (
+            self._enrol,
+            self._pair,
+            lambda: self._entry.contribute(now, self._dead),
+            self._recover,
+            self._take_out,
+        )
         ends = (self._end, lambda: self._decide(now), self._end_again)
-        while self._phase <= _OVER and now >= self.times.start + self._offsets()[self._phase]:
+        while self._phase <= _OVER and now >= self.times.start + self.times.phases[self._phase]:
             self._phase += 1
             out += (*steps, *ends)[self._phase - 1]()
         for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
             del self._decide_at[dead]
             out += self._bury(dead, now)
-        out += self._seal(neighbours) + self._remind(now) + self._deposit(neighbours)
+        out += self._entry.tick(now, neighbours)
         self.exchanger.give_up(now, self.times.answer_s)
         question = self.exchanger.question()
         if now >= self._next_exchange:
@@ -196,11 +178,6 @@ class SumPeer:
             elif self._may_exchange(now) and neighbours:
                 out.append(self._offer(neighbours, now))
         return out + self._catch_up()
-
-    def _offsets(self) -> tuple[float, ...]:
-        t = self.times
-        taken_out, decided = t.recover_s + 2 * t.notice_s, t.end_s + t.notice_s
-        return (0.0, t.enrol_s, t.contribute_s, t.recover_s, taken_out, t.end_s, decided, t.end_s + t.again_s)
 
     def _may_exchange(self, now: float) -> bool:
         return self._mixing(now) and self.exchanger.is_free and not self._postponed and not self._leaving
@@ -217,80 +194,23 @@ class SumPeer:
     def _pair(self) -> Outgoing:
         return [(partner, Pair()) for partner in self.roster.partners]
 
-    def _contribute(self, now: float) -> Outgoing:
-        """Before this nothing of the person is in the value; after it everything is under its noise."""
-        late = now > self.times.start + self.times.contribute_s + self.times.notice_s
-        asleep = "this device was not awake when contributions were due" if late else ""
-        self.sat_out = asleep or self._objection() or self.roster.refusal() or self._recorded()
-        out: Outgoing = []
-        if not self.sat_out:
-            self._keys = self.roster.keys()
-            self.value.contribute(self._statistic(), self._keys, self._noise())
-            self._to_deposit = True
-            self._box_key = secrets.token_bytes(KEY_BYTES)
-            self._escrow = self.roster.escrow(self._keys, self._box_key)
-            self._unanswered = set(self._keys) - self._dead
-            out = self._tell_masked(list(self._keys))
-        return out + self._answer_masked()
-
-    def _on_contributes(self, peer: PeerId) -> None:
-        if peer in self.roster:
-            self.contributors.add(peer)
-            self.value.expect(len(self.contributors))
-
-    def _seal(self, neighbours: list[PeerId]) -> Outgoing:
-        """Leave the contribution with guardians, encrypted, as soon as partners may hear of its masks."""
-        if self._box_key is None or not neighbours:
-            return []
-        key, self._box_key = self._box_key, None
-        box = seal_contribution(key, self.own_id, self.value.outgoing())
-        sealed = Sealed(box, self.roster.quorum(self.own_id))
-        return [(guardian, sealed) for guardian in self._guardians(neighbours)]
-
-    def _guardians(self, neighbours: list[PeerId]) -> list[PeerId]:
-        return [neighbours[index] for index in self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()]
-
-    def _tell_masked(self, partners: list[PeerId]) -> Outgoing:
-        return [message for peer in partners for message in ((peer, self._escrow[peer]), (peer, Masked()))]
-
-    def _remind(self, now: float) -> Outgoing:
-        """Ask partners that have not answered again: what said so may have been lost with a peer on the way."""
-        if not self._unanswered or self._phase <= _CONTRIBUTED or now < self._remind_at:
-            return []
-        self._remind_at = now + self.times.answer_s
-        return self._tell_masked(sorted(self._unanswered))
-
-    def _recorded(self) -> str:
-        try:
-            self._record()
-        except StoreError as error:
-            return f"the privacy ledger cannot be written ({error})"
-        return ""
-
-    def _answer_masked(self) -> Outgoing:
-        """Answer those who have masked with this peer, whether it has with them."""
-        if self._phase <= _CONTRIBUTED:
-            return []
-        waiting, self._masked_by = sorted(self._masked_by), set()
-        return [(peer, MaskNoted() if peer in self._keys else NotMasked()) for peer in waiting]
-
     def _recover(self) -> Outgoing:
         self._absence.saw(self.value.met)
         report = self._absence.report(
-            frozenset(self._keys) - self._have_masked, self._claims.keys() | self._absence.restored.keys()
+            frozenset(self._entry.keys) - self._entry.have_masked, self._claims.keys() | self._absence.restored.keys()
         )
         return [] if report is None else [(None, report)]
 
     def _take_out(self) -> Outgoing:
         """Take out the masks with those who never contributed."""
-        absent = [peer for peer in self._keys if self._absence.is_absent(peer)]
+        absent = [peer for peer in self._entry.keys if self._absence.is_absent(peer)]
         out = self._when_free(lambda: self._take_masks_out(absent)) if absent else []
         for owner in list(self._absence.restored):
             out += self._return_shares(owner)
         return out
 
     def _take_masks_out(self, absent: list[PeerId]) -> Outgoing:
-        self._remove_masks(absent)
+        self._entry.remove_masks(absent)
         for peer in absent:
             self._absence.took_out(self.own_id, peer, self.value.changes)
         return [(None, TakenOut(peer, self.value.changes)) for peer in absent]
@@ -319,10 +239,7 @@ class SumPeer:
         for waiting in (self._decide_at, self._claims, self._inherited):
             waiting.clear()
         self._postponed.clear()
-        if self._to_deposit:
-            self._to_deposit = False
-            self.sat_out = f"only {len(self.contributors)} people have contributed, {self._fewest} are needed"
-            return self._withdraw()
+        self._entry.close()
         if self._leaving or not self.value.weight > 0 or not self._is_void(self.value.mean()):
             return []
         self._votes.add(self.own_id)
@@ -365,15 +282,11 @@ class SumPeer:
                 if self._phase <= 2:
                     self.roster.on_pair(sender, message)
             case Contributes():
-                self._on_contributes(sender)
+                self._entry.on_contributes(sender)
             case Masked():
-                if self.roster.are_partners(self.own_id, sender):
-                    self._masked_by.add(sender)
-                    self._have_masked.add(sender)
-                return self._answer_masked()
+                return self._entry.on_masked(sender)
             case MaskNoted():
-                self._unanswered.discard(sender)
-                self._noted.add(sender)
+                self._entry.on_noted(sender)
             case Sealed():
                 self._boxes.keep(sender, message)
             case Opened():
@@ -385,10 +298,7 @@ class SumPeer:
                     self.value.keep_deposit(sender, message.share)
                     self._boxes.drop(sender)
             case NotMasked():
-                # Once it has answered, and the value may have been shown, its mask stays.
-                if sender in self._unanswered:
-                    self._unanswered.discard(sender)
-                    return self._remove_masks([sender])
+                self._entry.on_not_masked(sender)
             case Escrow():
                 self.roster.on_escrow(sender, message)
             case Claimed():
@@ -438,30 +348,9 @@ class SumPeer:
 
     def _mixing(self, now: float) -> bool:
         """Whether this peer's contribution is in, and the sum not over."""
-        begun = self._phase > _CONTRIBUTED and not self._unanswered and not self._to_deposit and not self.declared_dead
+        begun = self._entry.is_done and not self.declared_dead
         end = self.times.end_s + (self.times.again_s if self.mixed_again else 0.0)
         return begun and now < self.times.start + end and (self.mixed_again or self._phase <= _ENDED)
-
-    def _deposit(self, neighbours: list[PeerId]) -> Outgoing:
-        """Leave the contribution with guardians, once all partners have answered, and enough people have contributed: until then
-        nobody has seen it, and the noise of fewer would not do.
-        """
-        if not self._to_deposit or self._unanswered or self._phase <= _CONTRIBUTED or not neighbours:
-            return []
-        if len(self._noted) < MIN_PARTNERS:
-            # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
-            self._to_deposit = False
-            self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
-            return self._withdraw()
-        out: Outgoing = []
-        if self.own_id not in self.contributors:
-            self._on_contributes(self.own_id)
-            out = [(None, Contributes())]
-        if len(self.contributors) < self._fewest:
-            return out
-        self._to_deposit = False
-        self.value.keep_contribution()
-        return [*out, *((guardian, Deposit(self.value.outgoing())) for guardian in self._guardians(neighbours))]
 
     # --- the dead ---
 
@@ -470,7 +359,7 @@ class SumPeer:
         if dead in self._dead or dead == self.own_id:
             return []
         self._dead.add(dead)
-        self._unanswered.discard(dead)
+        self._entry.died(dead)
         if self._phase > _ENDED and not self.mixed_again:
             return []  # restored when everybody mixes again, if they do
         return self._announce(dead, now)
@@ -528,7 +417,7 @@ class SumPeer:
         Not if this peer has said that it never heard of that: then the masks may be taken out.
         """
         opened = self._boxes.help_to_open(dead)
-        if opened is None or dead not in self._have_masked or dead in self._absence.said_silent:
+        if opened is None or dead not in self._entry.have_masked or dead in self._absence.said_silent:
             return []
         return [(None, opened)]
 
@@ -585,14 +474,6 @@ class SumPeer:
             out += self._postponed.pop(0)()
         return out
 
-    def _remove_masks(self, partners: list[PeerId]) -> Outgoing:
-        for partner in partners:
-            self._keys.pop(partner, None)
-            self.value.remove_mask(partner)
-        return []
-
     def _withdraw(self) -> Outgoing:
-        self.value.drop()
-        self._keys.clear()
-        self._unanswered.clear()
+        self._entry.withdraw()
         return []

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from p2prec.model.pairs import VOID_ABOVE
-from p2prec.peer.sum_messages import SumMessage
-from p2prec.peer.sum_peer import Outgoing, SumPeer, Timetable
+from p2prec.peer.sum_messages import Outgoing, SumMessage
+from p2prec.peer.sum_peer import SumPeer
+from p2prec.peer.sum_times import Timetable
 from p2prec.privacy.plan import PrivacyPlan, SumPlan
 from p2prec.types import FloatArray, PeerId, SwarmId
 

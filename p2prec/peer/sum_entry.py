@@ -1,0 +1,212 @@
+"""How one peer's contribution enters a private sum: under all its noise, with the word of all its mask partners, and not without
+enough others.
+
+In order: the ledger row; the statistic, with noise and masks; sealed for guardians, and partners told; their answers;
+`Contributes` to everybody; and once enough people have said so, in clear to guardians. Until then nobody has seen it, and if
+anything is missing nobody ever will.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Set
+
+import numpy as np
+
+from p2prec.errors import StoreError
+from p2prec.peer.escrow_box import seal_contribution
+from p2prec.peer.private_sum import PrivateSum
+from p2prec.peer.sum_messages import (
+    Contributes,
+    Deposit,
+    Escrow,
+    Masked,
+    MaskNoted,
+    NotMasked,
+    Outgoing,
+    Sealed,
+)
+from p2prec.peer.sum_roster import Roster
+from p2prec.peer.sum_times import Timetable
+from p2prec.privacy.plan import COLLUDING, MIN_PARTNERS
+from p2prec.privacy.stream import KEY_BYTES, NoiseStream
+from p2prec.types import FloatArray, PeerId
+
+GUARDIANS = 4
+"""With whom a peer leaves its contribution before mixing: all of them have to die for it to be lost."""
+
+
+class Entry:
+    """One peer's."""
+
+    def __init__(
+        self,
+        value: PrivateSum,
+        roster: Roster,
+        times: Timetable,
+        n_people: int,
+        *,
+        statistic: Callable[[], FloatArray],
+        record: Callable[[], None],
+        noise: Callable[[], NoiseStream],
+        objection: Callable[[], str],
+        rng: np.random.Generator,
+    ) -> None:
+        """As of `p2prec.peer.sum_peer.SumPeer`."""
+        self.sat_out = ""
+        """Why this peer did not contribute; "" if it did, or may yet."""
+        self.keys: dict[PeerId, bytes] = {}
+        """By partner: keys of the masks in the value."""
+        self.have_masked: set[PeerId] = set()
+        """Partners that have said `Masked`."""
+        self.contributors: set[PeerId] = set()
+        """Who has contributed, this peer included, as far as it knows."""
+        self._own_id, self._value, self._roster, self._times = roster.own_id, value, roster, times
+        self._fewest = n_people + COLLUDING
+        self._statistic, self._record, self._noise, self._objection = statistic, record, noise, objection
+        self._rng = rng
+        self._escrow: dict[PeerId, Escrow] = {}
+        self._is_due = False
+        """Whether it has been time to contribute."""
+        self._to_answer: set[PeerId] = set()
+        self._unanswered: set[PeerId] = set()
+        self._noted: set[PeerId] = set()
+        self._box_key: bytes | None = None
+        """Of the own contribution, until it has been sealed and left with guardians."""
+        self._to_deposit = False
+        self._remind_at = times.start + times.contribute_s + times.answer_s
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this peer may mix: its contribution is in and safe, or it makes none."""
+        return self._is_due and not self._unanswered and not self._to_deposit
+
+    @property
+    def due(self) -> float:
+        """When partners are to be asked again."""
+        return self._remind_at if self._unanswered else float("inf")
+
+    def contribute(self, now: float, dead: Set[PeerId]) -> Outgoing:
+        """Before this nothing of the person is in the value; after it everything is under its noise."""
+        self._is_due = True
+        late = now > self._times.start + self._times.contribute_s + self._times.notice_s
+        asleep = "this device was not awake when contributions were due" if late else ""
+        self.sat_out = asleep or self._objection() or self._roster.refusal() or self._recorded()
+        out: Outgoing = []
+        if not self.sat_out:
+            self.keys = self._roster.keys()
+            self._value.contribute(self._statistic(), self.keys, self._noise())
+            self._to_deposit = True
+            self._box_key = secrets.token_bytes(KEY_BYTES)
+            self._escrow = self._roster.escrow(self.keys, self._box_key)
+            self._unanswered = set(self.keys) - dead
+            out = self._tell_masked(list(self.keys))
+        return out + self._answers()
+
+    def _recorded(self) -> str:
+        try:
+            self._record()
+        except StoreError as error:
+            return f"the privacy ledger cannot be written ({error})"
+        return ""
+
+    def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
+        """Go on, as far as the others have."""
+        return self._seal(neighbours) + self._remind(now) + self._deposit(neighbours)
+
+    def _seal(self, neighbours: list[PeerId]) -> Outgoing:
+        """Leave the contribution with guardians, encrypted, as soon as partners may hear of its masks."""
+        if self._box_key is None or not neighbours:
+            return []
+        key, self._box_key = self._box_key, None
+        box = seal_contribution(key, self._own_id, self._value.outgoing())
+        sealed = Sealed(box, self._roster.quorum(self._own_id))
+        return [(guardian, sealed) for guardian in self._guardians(neighbours)]
+
+    def _remind(self, now: float) -> Outgoing:
+        """Ask partners that have not answered again: what said so may have been lost with a peer on the way."""
+        if not self._unanswered or now < self._remind_at:
+            return []
+        self._remind_at = now + self._times.answer_s
+        return self._tell_masked(sorted(self._unanswered))
+
+    def _deposit(self, neighbours: list[PeerId]) -> Outgoing:
+        """Leave the contribution with guardians, once all partners have answered, and enough people have contributed: until then
+        nobody has seen it, and the noise of fewer would not do.
+        """
+        if not self._to_deposit or self._unanswered or not neighbours:
+            return []
+        if len(self._noted) < MIN_PARTNERS:
+            # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
+            self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
+            self.withdraw()
+            return []
+        out: Outgoing = []
+        if self._own_id not in self.contributors:
+            self.on_contributes(self._own_id)
+            out = [(None, Contributes())]
+        if len(self.contributors) < self._fewest:
+            return out
+        self._to_deposit = False
+        self._value.keep_contribution()
+        return [*out, *((guardian, Deposit(self._value.outgoing())) for guardian in self._guardians(neighbours))]
+
+    def _guardians(self, neighbours: list[PeerId]) -> list[PeerId]:
+        return [neighbours[index] for index in self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()]
+
+    def _tell_masked(self, partners: list[PeerId]) -> Outgoing:
+        return [message for peer in partners for message in ((peer, self._escrow[peer]), (peer, Masked()))]
+
+    # --- what partners say ---
+
+    def on_contributes(self, peer: PeerId) -> None:
+        if peer in self._roster:
+            self.contributors.add(peer)
+            self._value.expect(len(self.contributors))
+
+    def on_masked(self, partner: PeerId) -> Outgoing:
+        """It has masked with this peer: answer, now or when this one has contributed."""
+        if self._roster.are_partners(self._own_id, partner):
+            self._to_answer.add(partner)
+            self.have_masked.add(partner)
+        return self._answers()
+
+    def _answers(self) -> Outgoing:
+        if not self._is_due:
+            return []
+        waiting, self._to_answer = sorted(self._to_answer), set()
+        return [(peer, MaskNoted() if peer in self.keys else NotMasked()) for peer in waiting]
+
+    def on_noted(self, partner: PeerId) -> None:
+        self._unanswered.discard(partner)
+        self._noted.add(partner)
+
+    def on_not_masked(self, partner: PeerId) -> None:
+        """It has not: the mask is taken out again. Once it has answered, and the value may have been shown, the mask stays."""
+        if partner in self._unanswered:
+            self._unanswered.discard(partner)
+            self.remove_masks([partner])
+
+    def died(self, partner: PeerId) -> None:
+        """Nobody waits for its answer; its mask stays."""
+        self._unanswered.discard(partner)
+
+    # --- taking back ---
+
+    def remove_masks(self, partners: list[PeerId]) -> None:
+        for partner in partners:
+            self.keys.pop(partner, None)
+            self._value.remove_mask(partner)
+
+    def withdraw(self) -> None:
+        """This peer has nothing in the sum any more."""
+        self._value.drop()
+        self.keys.clear()
+        self._unanswered.clear()
+        self._box_key, self._to_deposit = None, False
+
+    def close(self) -> None:
+        """Mixing is over. What has not been shown by now never is."""
+        if self._to_deposit:
+            self.sat_out = f"only {len(self.contributors)} people have contributed, {self._fewest} are needed"
+            self.withdraw()
