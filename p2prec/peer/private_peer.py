@@ -258,7 +258,8 @@ class PrivatePeer:
         self._watches[number] = DeathWatch(self.own_id, self.promise.notice_s, self._rng)
 
     def _eligible(self, one: SumPeer) -> list[PeerId]:
-        return sorted(peer for peer in self._neighbours if peer in one.roster and peer not in one.dead)
+        dead = one.dead
+        return sorted(peer for peer in self._neighbours if peer in one.roster and peer not in dead)
 
     def _watch(self, number: int, one: SumPeer, now: float) -> Outbox:
         watch = self._watches[number]
