@@ -52,12 +52,13 @@ class DeathWatch:
         if message.peer == self.own_id:
             if message.incarnation < self._incarnation:
                 return None  # it has been answered
-            self._incarnation = message.incarnation + 1
+            self._incarnation += 1
             return Alive(self._incarnation)
-        if message.incarnation >= self._known.get(message.peer, 0):
+        # A number from the future is made up, so that nothing the peer says could beat it.
+        known = self._known.get(message.peer, 0)
+        if message.incarnation >= known:
             self._lost.pop(message.peer, None)  # said already
-            suspicion = _Suspicion(message.incarnation, now + self._notice_s)
-            self._suspected.setdefault(message.peer, suspicion)
+            self._suspected.setdefault(message.peer, _Suspicion(known, now + self._notice_s))
         return None
 
     def incarnation_of(self, peer: PeerId) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Set
 
-from p2prec.peer.sum_messages import Returned, Seen
+from p2prec.peer.sum_messages import MAX_SEEN, Returned, Seen
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import THRESHOLD, join
 from p2prec.types import PeerId
@@ -46,7 +46,7 @@ class Absence:
         """
         self.said_silent = silent
         self._note(self.own_id, silent)
-        news = frozenset((self._seen & self._dead) - known_to_all)
+        news = frozenset(sorted((self._seen & self._dead) - known_to_all)[:MAX_SEEN])
         return Seen(news, silent) if news or silent else None
 
     def on_seen(self, sender: PeerId, message: Seen) -> None:

@@ -163,6 +163,10 @@ class HandedOver:
     peer: PeerId
 
 
+MAX_SEEN = 1024
+"""Peers in one `Seen`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """To everybody, at the recovery deadline, by those who have something to say."""

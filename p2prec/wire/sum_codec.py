@@ -24,6 +24,7 @@ from p2prec.peer.private_sum import MAX_WEIGHT, WEIGHT_STEP, Share, is_acceptabl
 from p2prec.peer.sum_messages import (
     DIRECT,
     FLOODED,
+    MAX_SEEN,
     ROUTED,
     Alive,
     Claimed,
@@ -68,8 +69,6 @@ from p2prec.types import IndexArray, PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import EXCHANGE_ID_BYTES, TOKEN_BYTES
 
-MAX_SEEN = 1024
-"""Peers in one `Seen`."""
 MAX_CHANGES = 2**31 - 1
 MAX_INCARNATION = 2**16 - 1
 LAST_SUM: Final = 2

@@ -89,3 +89,11 @@ def test_who_was_cut_off_gives_all_others_their_time_again() -> None:
     one.on_alive(PeerId("third"), Alive(1))
     assert one.dead(1000.0) == []
     assert one.suspicions(100.0 + NOTICE_S / 2) == [Suspected(OTHER, 0)]
+
+
+def test_a_made_up_number_beats_no_contradiction() -> None:
+    one = watch()
+    one.on_suspected(Suspected(OTHER, 60_000), 0.0)
+    one.on_alive(OTHER, Alive(1))
+    assert one.dead(1000.0) == []
+    assert one.on_suspected(Suspected(OWN, 65_535), 0.0) == Alive(1)
