@@ -18,6 +18,9 @@ from p2prec.types import PeerId
 PATIENCE = 0.5
 """Of a notice: for so long, up to twice as long, a lost neighbour may come back before it is suspected."""
 
+CONTRADICTIONS_IN_A_NOTICE = 4
+"""At most: whoever suspects a peer without end cannot use up what it may say in a sum."""
+
 
 @dataclass(slots=True)
 class _Suspicion:
@@ -32,6 +35,8 @@ class DeathWatch:
         self.own_id = own_id
         self._notice_s, self._rng = notice_s, rng
         self._incarnation = 0
+        self._is_suspected = False
+        self._contradicts_after = float("-inf")
         self._known: dict[PeerId, int] = {}
         """How often others have contradicted."""
         self._lost: dict[PeerId, float] = {}
@@ -47,19 +52,26 @@ class DeathWatch:
         """It is a neighbour (again)."""
         self._lost.pop(peer, None)
 
-    def on_suspected(self, message: Suspected, now: float) -> Alive | None:
-        """Somebody suspects a peer. Returns the contradiction, if it is this one."""
+    def on_suspected(self, message: Suspected, now: float) -> None:
+        """Somebody suspects a peer, perhaps this one."""
         if message.peer == self.own_id:
-            if message.incarnation < self._incarnation:
-                return None  # it has been answered
-            self._incarnation += 1
-            return Alive(self._incarnation)
+            # What is older has been answered.
+            self._is_suspected = self._is_suspected or message.incarnation >= self._incarnation
+            return
         # A number from the future is made up, so that nothing the peer says could beat it.
         known = self._known.get(message.peer, 0)
         if message.incarnation >= known:
             self._lost.pop(message.peer, None)  # said already
             self._suspected.setdefault(message.peer, _Suspicion(known, now + self._notice_s))
-        return None
+
+    def contradictions(self, now: float) -> list[Alive]:
+        """What this peer has to say of itself now; a few times a notice at most, however often it is suspected."""
+        if not self._is_suspected or now < self._contradicts_after:
+            return []
+        self._is_suspected = False
+        self._contradicts_after = now + self._notice_s / CONTRADICTIONS_IN_A_NOTICE
+        self._incarnation += 1
+        return [Alive(self._incarnation)]
 
     def incarnation_of(self, peer: PeerId) -> int:
         """How often a peer has contradicted, as far as known here; 0 of this one, which knows better."""
@@ -103,4 +115,5 @@ class DeathWatch:
 
     def due(self) -> float:
         """When there may be something to say or to believe."""
-        return min([*self._lost.values(), *(s.dead_at for s in self._suspected.values())], default=float("inf"))
+        own = [self._contradicts_after] if self._is_suspected else []
+        return min([*own, *self._lost.values(), *(s.dead_at for s in self._suspected.values())], default=float("inf"))

@@ -28,6 +28,8 @@ MAX_FLOODS = 200_000
 """Of all origins in one sum."""
 MAX_WAITING = 20_000
 """To be passed on at the next flush."""
+MAX_SERVED = 4096
+"""Neighbours of whom it is remembered when they were sent all floods."""
 MAX_ROUTES = 3
 """Neighbours kept as ways to one peer."""
 FRAME_RELAYS = 1024
@@ -143,6 +145,8 @@ class Post:
         """All floods of the open sums, for a neighbour that has just been met and may have missed some."""
         if now - self._served.get(neighbour, float("-inf")) < every_s:
             return []
+        if len(self._served) >= MAX_SERVED:
+            self._served.clear()
         self._served[neighbour] = now
         floods = [relayed for known in self._sums.values() for relayed in known.floods.values()]
         return [(neighbour, frame) for frame in in_frames(floods)]

@@ -59,6 +59,8 @@ LATEST_ENROLMENT = 0.8
 """Of the time for it: who starts later takes no part, since not everybody would hear of it."""
 PATIENCE = 5
 """Neighbours that are asked for a result before a copy that has not settled has to do."""
+MAX_TOLD = 4096
+"""Neighbours of whom it is remembered when they were told a result."""
 LEAST_WEIGHT = 0.1
 """A copy with less of the contributions in it is none."""
 
@@ -266,6 +268,8 @@ class PrivatePeer:
         out: Outbox = []
         for suspicion in watch.suspicions(now):
             self._post.send(None, number, suspicion)
+        for contradiction in watch.contradictions(now):
+            self._post.send(None, number, contradiction)
         for dead in watch.dead(now):
             out += self._dispatch(number, one.peer_died(dead, now))
         return out
@@ -322,8 +326,8 @@ class PrivatePeer:
         one, watch = self._sums[number], self._watches[number]
         if message.peer not in one.roster or message.peer in one.dead or one.declared_dead:
             return
-        contradiction = watch.on_suspected(message, now)
-        if contradiction is not None:
+        watch.on_suspected(message, now)
+        for contradiction in watch.contradictions(now):
             self._post.send(None, number, contradiction)
 
     def _dispatch(self, number: int, messages: Outgoing) -> Outbox:
@@ -458,6 +462,8 @@ class PrivatePeer:
             return []
         if number == PAIRS and self.selected is None:
             return []
+        if len(self._told) >= MAX_TOLD:
+            self._told.clear()
         self._told[neighbour, number] = now
         result = as_result(outcome, self._plans[number], self.selected if number == PAIRS else None)
         return [(neighbour, InSum(number, result))]

@@ -64,10 +64,21 @@ def test_an_old_contradiction_does_not_help() -> None:
 
 def test_a_peer_contradicts_each_suspicion_once() -> None:
     one = watch()
-    assert one.on_suspected(Suspected(OWN, 0), 0.0) == Alive(1)
-    assert one.on_suspected(Suspected(OWN, 0), 1.0) is None
-    assert one.on_suspected(Suspected(OWN, 1), 2.0) == Alive(2)
+    said = []
+    for at, incarnation in ((0.0, 0), (1.0, 0), (3.0, 1)):
+        one.on_suspected(Suspected(OWN, incarnation), at)
+        said += one.contradictions(at)
+    assert said == [Alive(1), Alive(2)]
     assert one.dead(1000.0) == []
+
+
+def test_a_peer_contradicts_a_few_times_a_notice_at_most() -> None:
+    one, said = watch(), []
+    for tenth in range(int(10 * NOTICE_S)):
+        one.on_suspected(Suspected(OWN, 65_535), tenth / 10)
+        said += one.contradictions(tenth / 10)
+    assert said == [Alive(1), Alive(2), Alive(3), Alive(4)]
+    assert one.due() == NOTICE_S
 
 
 def test_the_buried_are_forgotten() -> None:
@@ -96,4 +107,5 @@ def test_a_made_up_number_beats_no_contradiction() -> None:
     one.on_suspected(Suspected(OTHER, 60_000), 0.0)
     one.on_alive(OTHER, Alive(1))
     assert one.dead(1000.0) == []
-    assert one.on_suspected(Suspected(OWN, 65_535), 0.0) == Alive(1)
+    one.on_suspected(Suspected(OWN, 65_535), 0.0)
+    assert one.contradictions(0.0) == [Alive(1)]
