@@ -190,8 +190,10 @@ class Results:
 
     def _sent_until(self, report: Report, name: str) -> float | None:
         """What a peer had sent when the swarm first had 99% of the yardstick's final quality; infinite if it never had."""
-        yardstick = self.experiments[name].yardstick or name
-        finals = [quality(other["swarm"]) for other in self.reports(yardstick).values()]
+        yardstick = self.reports(self.experiments[name].yardstick or name)
+        seed = next(seed for seed, other in self.reports(name).items() if other is report)
+        # Seeds differ in what is asked, too: the same one's, where it has been run.
+        finals = [quality(other["swarm"]) for other in ([yardstick[seed]] if seed in yardstick else yardstick.values())]
         if not finals:
             return None
         enough = SHARE_OF_FINAL * statistics.fmean(finals)
