@@ -205,7 +205,9 @@ def test_an_authentic_frame_with_any_payload_does_no_harm(kind: MessageType, pay
         bob.decode(frame)
     except RemoteMisbehaviour as refusal:
         assert refusal.reason in REASONS
-        if refusal.reason == Refusal.OVERSIZED:  # refused before its signature is looked at: it uses up no number
+        # Too large, or of a type that there is in swarms with a promise only: refused before its signature is looked at, so it
+        # uses up no number.
+        if refusal.reason == Refusal.OVERSIZED or kind in (MessageType.IN_SUM, MessageType.RELAYS):
             return
     assert bob.decode(alice.encode(Ping(bytes(8)))) == Ping(bytes(8))
 
