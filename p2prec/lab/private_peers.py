@@ -15,9 +15,9 @@ import numpy as np
 from p2prec.config import PeerSettings
 from p2prec.data.catalogue import Catalogue
 from p2prec.lab.gossip_sum import Course, Crashes
-from p2prec.lab.private_swarm import COPIES_JUDGED, SumResult
+from p2prec.lab.private_swarm import COPIES_JUDGED, SumResult, scores_by_copies
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
-from p2prec.model.pairs import PairModel, fit, pair_scores, pair_statistic, popularity_of, popularity_statistic
+from p2prec.model.pairs import PairModel, fit, pair_statistic, popularity_of, popularity_statistic
 from p2prec.peer.private_peer import PAIRS, POPULARITY
 from p2prec.privacy.plan import COLLUDING, PrivacyPlan
 from p2prec.privacy.promise import mixing_rounds
@@ -85,9 +85,7 @@ class SimulatedPrivateSwarm:
 
     def scores(self, models: Sequence[PairModel]) -> FloatArray:
         """(n_people, n_items) each person's, by their own copy, or by one of those that were fitted."""
-        copy_of = np.arange(len(self.histories)) % len(models)
-        copy_of[self.copies] = np.arange(len(models))
-        return np.stack([pair_scores(models[copy_of[p]], items) for p, items in enumerate(self.histories)])
+        return scores_by_copies(models, self.copies, self.histories)
 
     # ---
 

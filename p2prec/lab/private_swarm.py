@@ -116,9 +116,7 @@ class PrivateSwarm:
 
     def scores(self, models: Sequence[PairModel]) -> FloatArray:
         """(n_people, n_items) each person's, by their own copy, or by one of those that were fitted."""
-        copy_of = np.arange(len(self.histories)) % len(models)
-        copy_of[self.copies] = np.arange(len(models))
-        return np.stack([pair_scores(models[copy_of[p]], items) for p, items in enumerate(self.histories)])
+        return scores_by_copies(models, self.copies, self.histories)
 
     def _sum(
         self,
@@ -168,6 +166,13 @@ class PrivateSwarm:
         ratio = math.sqrt(squared / means.size) * plan.mu * n
         sent = (2 * course.exchanges + GUARDIANS * n) * (count + 2 * n_rows(count)) / n
         return SumResult(means, course, int(contributing.sum()), ratio, sent)
+
+
+def scores_by_copies(models: Sequence[PairModel], copies: IndexArray, histories: Sequence[IndexArray]) -> FloatArray:
+    """(n_people, n_items) each person's. models: of the peers `copies`; the others are judged with one of these, by turns."""
+    copy_of = np.arange(len(histories)) % len(models)
+    copy_of[copies] = np.arange(len(models))
+    return np.stack([pair_scores(models[copy_of[p]], items) for p, items in enumerate(histories)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

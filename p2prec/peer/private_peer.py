@@ -255,7 +255,7 @@ class PrivatePeer:
             self._rng,
             self._noise,
             lambda: self.objection() or ("" if number == POPULARITY else self._agree()),
-            lambda mean: self._is_void(number, mean),
+            lambda mean: self._is_void(number, mean, self._sums[number].value.planned_std),
         )
         self._watches[number] = DeathWatch(self.own_id, self.promise.notice_s, self._rng)
 
@@ -408,20 +408,19 @@ class PrivatePeer:
 
     # --- results ---
 
-    def _is_void(self, number: int, mean: FloatArray) -> bool:
+    def _is_void(self, number: int, mean: FloatArray, planned_std: float) -> bool:
+        """Whether there is far more noise in a copy than planned."""
         found = popularity_noise(mean) if number == POPULARITY else pair_noise(mean, self._agreement.count)
-        one = self._sums[number]
-        return found > VOID_ABOVE * one.value.planned_std
+        return found > VOID_ABOVE * planned_std
 
     def _finish(self, number: int, one: SumPeer, now: float) -> None:
         """A sum is over: keep what it came to, if this peer's copy is one."""
         if number == POPULARITY:
             self._participants = frozenset(peer for peer in one.roster if peer not in one.dead)
         if one.value.weight > LEAST_WEIGHT and not one.declared_dead:
-            mean = one.value.mean()
-            outcome = SumOutcome(
-                mean, len(one.contributors), one.value.planned_std, self._is_void(number, mean), one.mixed_again
-            )
+            mean, std = one.value.mean(), one.value.planned_std
+            void = self._is_void(number, mean, std)
+            outcome = SumOutcome(mean, len(one.contributors), std, void, one.mixed_again)
             # A copy with too much noise is kept for want of a neighbour's.
             is_good = one.value.is_settled and not outcome.is_void
             if is_good and (number == POPULARITY or not self._agree()):
@@ -477,6 +476,4 @@ class PrivatePeer:
         std = plan.sum_std(result.people) / result.people
         if number == PAIRS:
             self.selected = result.items
-        found = popularity_noise(mean) if number == POPULARITY else pair_noise(mean, self._agreement.count)
-        void = found > VOID_ABOVE * std
-        self.results[number] = SumOutcome(mean, result.people, std, void, is_own=False)
+        self.results[number] = SumOutcome(mean, result.people, std, self._is_void(number, mean, std), is_own=False)
