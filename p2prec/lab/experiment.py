@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import platform
 import sys
 import time
@@ -170,8 +171,15 @@ def versions() -> dict[str, str]:
 
 
 def peak_rss_bytes() -> int:
-    """The most memory that this process has had resident."""
+    """The most memory that this process has had resident, and what its child processes hold now, but for what all share."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    children = sum(_own_kilobytes(child.pid) for child in multiprocessing.active_children())
+    return peak if sys.platform == "darwin" else (peak + children) * 1024
+
+
+def _own_kilobytes(process: int | None) -> int:
+    status = Path(f"/proc/{process}/status")
+    lines = status.read_text("ascii").splitlines() if status.exists() else []
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))

@@ -76,22 +76,17 @@ def test_the_same_to_the_bit(objective: Objective, changes: dict[str, Any], cond
     assert np.array_equal(numpy.scores(), compiled.scores())
 
 
-@pytest.mark.parametrize("n_threads", [1, 3])
-def test_however_many_threads(n_threads: int) -> None:
+@pytest.mark.parametrize("n_processes", [1, 3])
+@pytest.mark.parametrize("conditions", [None, Conditions(drop=0.3, online=0.6)])
+def test_however_many_processes(n_processes: int, conditions: Conditions | None) -> None:
     """Three meetings at a time, so that there is something to share."""
-    numpy, compiled = swarm(LabSwarm, "explicit"), swarm(partial(CompiledSwarm, n_threads=n_threads), "explicit")
+    numpy = swarm(LabSwarm, "explicit", conditions, n_parts=2)
+    compiled = swarm(partial(CompiledSwarm, n_processes=n_processes), "explicit", conditions, n_parts=2)
     with mock.patch("p2prec.lab.compiled.swarm.AT_ONCE", 3):
         numpy.run(ROUNDS)
         compiled.run(ROUNDS)
     assert_same(numpy, compiled)
-
-
-def test_a_failure_in_a_thread_is_told() -> None:
-    broken = swarm(partial(CompiledSwarm, n_threads=3), "explicit")
-    for learner in broken.learners:
-        learner.parameters = None  # type: ignore[assignment]
-    with mock.patch("p2prec.lab.compiled.swarm.AT_ONCE", 3), pytest.raises(AttributeError):
-        broken.run(1)
+    assert np.array_equal(numpy.scores(), compiled.scores())
 
 
 def test_more_parts_than_rows_of_some() -> None:

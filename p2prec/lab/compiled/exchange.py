@@ -24,6 +24,24 @@ from p2prec.model.state import PROBE_WIDTH
 
 _MAX_BITS = int(np.float32(MAX_MAGNITUDE).view(np.int32))
 _APPLIED, _OFFER_LOST = int(Fate.APPLIED), int(Fate.OFFER_LOST)
+N_STARTS = 3
+"""Places in the dither that a side of an exchange draws: for Q, for S, for what is small."""
+
+
+@compiled()
+def draw_answers(meetings: Any, slots: Any, bounds: Any, generators: Any, starts: Any) -> None:
+    """Draw what the responders of the meetings `slots` draw; meetings: as of `exchange`; starts: (n, N_STARTS) int64, to fill."""
+    for slot in slots:
+        part = meetings[slot, 2]
+        if bounds[part, 1] > bounds[part, 0] and meetings[slot, 3] != _OFFER_LOST:
+            _draw_starts(generators[meetings[slot, 1]], starts[slot])
+
+
+@compiled()
+def _draw_starts(generator: Any, starts: Any) -> None:
+    for table in range(N_STARTS):
+        # What `Generator.integers` makes of 32 bits when the bound is a power of two.
+        starts[table] = next_uint32(generator[0], generator[1]) // ((1 << 32) // _DITHER_PERIOD)
 
 
 @compiled()
@@ -35,14 +53,16 @@ def exchange(
     probe: Any,
     age: Any,
     meetings: Any,
+    answers: Any,
     bounds: Any,
     generators: Any,
     coarse: int,
 ) -> None:
     """Play meetings between distinct peers.
 
-    Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; bounds: (n_parts, 2) the item rows of each part;
-    generators: (n_peers, 2) of `machine.generators`; coarse: the levels of an item table.
+    Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; answers: (n, N_STARTS) what their responders drew
+    (`draw_answers`); bounds: (n_parts, 2) the item rows of each part; generators: (n_peers, 2) of `machine.generators`;
+    coarse: the levels of an item table.
     """
     n_items, n_columns = evidence.shape[1], gram.shape[1]
     dither = _DITHER
@@ -50,17 +70,14 @@ def exchange(
     blocks, most_rows = np.empty((2, BLOCK, small_rows), np.float32), max(n_items, small_rows)
     largest, values = np.empty(most_rows, np.int32), np.empty((2, most_rows), np.float32)
     scales = np.empty((2, 2, most_rows), np.float32)
+    starts = np.empty((2, N_STARTS), np.int64)
     for at in range(len(meetings)):
         one, other, part, fate = meetings[at, 0], meetings[at, 1], meetings[at, 2], meetings[at, 3]
         low, high = bounds[part]
         if high == low:
             continue
-        starts = np.zeros((2, 3), np.int64)
-        for side in range(1 if fate == _OFFER_LOST else 2):
-            function, state = generators[meetings[at, side], 0], generators[meetings[at, side], 1]
-            for table in range(3):
-                # What `Generator.integers` makes of 32 bits when the bound is a power of two.
-                starts[side, table] = next_uint32(function, state) // ((1 << 32) // _DITHER_PERIOD)
+        _draw_starts(generators[one], starts[0])
+        starts[1] = answers[at]
         if fate != _APPLIED:
             continue
         shares = _share(age[one], age[other]), -_share(age[other], age[one])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from p2prec.lab.compiled.team import shared
 from p2prec.model.state import FIELDS, ModelState
 from p2prec.types import DoubleArray, FloatArray
 
@@ -27,9 +28,13 @@ class StackedStates:
 
     @classmethod
     def repeated(cls, state: ModelState, n_peers: int) -> StackedStates:
-        """A copy of one state for each peer."""
-        arrays = {name: _in_memory(name, getattr(state, name)) for name in FIELDS}
-        return cls(**{name: np.repeat(one[None], n_peers, axis=0) for name, one in arrays.items()})
+        """A copy of one state for each peer, in memory that a team has in common."""
+        fields = {}
+        for name in FIELDS:
+            one = np.asarray(_in_memory(name, getattr(state, name)))
+            fields[name] = shared((n_peers, *one.shape), one.dtype)
+            fields[name][:] = one
+        return cls(**fields)
 
     def view(self, peer: int) -> ModelState:
         """One peer's state, in place."""

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import multiprocessing
-import os
 import sys
-import threading
-from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.compiled.contribute import contribute
-from p2prec.lab.compiled.exchange import exchange
+from p2prec.lab.compiled.exchange import N_STARTS, draw_answers, exchange
 from p2prec.lab.compiled.machine import generators, is_kept
 from p2prec.lab.compiled.stack import StackedStates
 from p2prec.lab.compiled.step import Steps
-from p2prec.lab.schedule import Conditions, Fate, Meeting, independent_batches
+from p2prec.lab.compiled.team import Team, Wait, shared, team_size
+from p2prec.lab.schedule import Conditions, Fate, independent_batches
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 from p2prec.model.quantize import coarse_levels, part_rows
 from p2prec.model.state import ModelState, initial_state
-from p2prec.types import IndexArray, ItemKey
+from p2prec.types import BoolArray, IndexArray, ItemKey
 
 AT_ONCE = 8
-"""Meetings that a thread takes at a time: enough that Python is no matter, few enough that their tables stay in its cache."""
+"""Meetings that are played in one go: enough that Python is no matter, few enough that their tables stay in a core's cache."""
 
 
 class CompiledSwarm(LabSwarm):
-    """Meetings that touch no peer twice are played at the same time, on one thread for each core."""
+    """One process for each core plays the rounds of its own peers, on tables that all have in common."""
 
     def __init__(
         self,
@@ -45,49 +40,69 @@ class CompiledSwarm(LabSwarm):
         *,
         views: Sequence[IndexArray] | None = None,
         conditions: Conditions | None = None,
-        n_threads: int | None = None,
+        n_processes: int | None = None,
     ) -> None:
-        """As `LabSwarm`. n_threads: None: one for each core, or one alone in a process of a pool, which has the others."""
+        """As `LabSwarm`. n_processes: None: as many as are worth it."""
         super().__init__(parameters, privacy, item_keys, seed, histories, rng, views=views, conditions=conditions)
         self._start = initial_state(parameters, seed, item_keys)
-        cores = 1 if multiprocessing.parent_process() else os.cpu_count()
-        self._n_threads = n_threads or cores or 1
-        self._threads = ThreadPoolExecutor(max(self._n_threads - 1, 1))
-        self._own = threading.local()
+        self._n_processes = n_processes or team_size(self.n_peers)
+        self._team: Team | None = None
         self._generators = generators(self._rngs)
+        self._steps = Steps(parameters, self.states, float(self.n_peers), AT_ONCE)
         parts = [part_rows(len(item_keys), parameters.n_parts, part) for part in range(parameters.n_parts)]
         self._bounds = np.array([[rows.start, rows.stop] for rows in parts], np.int64)
+        # Of this batch of meetings and the next: where each responder reads its dither.
+        self._answers = shared((2, self.n_peers // 2 + 1, N_STARTS), np.int64)
 
     def _copies(self, start: ModelState, count: int) -> Iterable[ModelState]:
         self.states = StackedStates.repeated(start, count)
         return map(self.states.view, range(count))
 
+    @property
+    def team(self) -> Team:
+        """The processes, as of the first round."""
+        if self._team is None:
+            self._team = Team(self._play, self._n_processes)
+        return self._team
+
     def round(self) -> None:
         """One round of every peer that is there."""
+        self.team.play(self._play)
+
+    def _play(self, rank: int, wait: Wait) -> None:
+        """This process' share of a round: all that befalls a peer of its own but for others' exchanges with it.
+
+        Batches of meetings that touch no peer twice are played one after the other. Of a meeting the initiator's process does
+        all but what needs the responder's generator: that one's process has drawn from it one batch ahead.
+        """
         meetings = self.schedule.round()
-        for batch in independent_batches(meeting.pair for meeting in meetings):
-            self._play([meetings[at] for at in batch])
+        table = np.array([(one.initiator, one.responder, one.part, one.fate) for one in meetings], np.int64)
+        begins = np.array([one.begins for one in meetings], np.bool_)
+        mine = table[:, :2] % self._n_processes == rank if len(meetings) else np.empty((0, 2), np.bool_)
+        batches = [np.array(batch) for batch in independent_batches(one.pair for one in meetings)]
+        for number, batch in enumerate(batches):
+            if number == 0:
+                self._draw_answers(0, table[batch], mine[batch, 1])
+                wait()
+            own = np.flatnonzero(mine[batch, 0])
+            for start in range(0, len(own), AT_ONCE):
+                slots = own[start : start + AT_ONCE]
+                at = batch[slots]
+                self._begin_rounds(table[at[begins[at]], 0].tolist())
+                self._exchange(table[at], self._answers[number % 2, slots])
+            applied = batch[table[batch, 3] == Fate.APPLIED]
+            for peer in table[applied, :2][mine[applied]].tolist():
+                self._exchanged(peer)
+            if number + 1 < len(batches):
+                self._draw_answers((number + 1) % 2, table[batches[number + 1]], mine[batches[number + 1], 1])
+            wait()
         self.count(self.traffic, meetings)
 
-    def _play(self, meetings: Sequence[Meeting]) -> None:
-        """Disjoint ones."""
-        each = min(AT_ONCE, math.ceil(len(meetings) / (2 * self._n_threads)))  # a few are shared out as well
-        waiting = deque(meetings[start : start + each] for start in range(0, len(meetings), each))
-        helpers = [self._threads.submit(self._work, waiting) for _ in range(min(self._n_threads, len(waiting)) - 1)]
-        self._work(waiting)
-        for helper in helpers:
-            helper.result()
+    def _draw_answers(self, turn: int, meetings: IndexArray, mine: BoolArray) -> None:
+        slots = np.flatnonzero(mine)
+        draw_answers(meetings, slots, self._bounds, self._generators, self._answers[turn])
 
-    def _work(self, waiting: deque[Sequence[Meeting]]) -> None:
-        while True:
-            try:
-                meetings = waiting.popleft()
-            except IndexError:
-                return
-            self._meet(meetings)
-
-    def _meet(self, meetings: Sequence[Meeting]) -> None:
-        self._begin_rounds([one.initiator for one in meetings if one.begins])
+    def _exchange(self, meetings: IndexArray, answers: IndexArray) -> None:
         states = self.states
         exchange(
             states.item_factors,
@@ -96,15 +111,12 @@ class CompiledSwarm(LabSwarm):
             states.gram,
             states.probe,
             states.age,
-            np.array([(one.initiator, one.responder, one.part, one.fate) for one in meetings], np.int64),
+            meetings,
+            answers,
             self._bounds,
             self._generators,
             coarse_levels(self.parameters),
         )
-        for one in meetings:
-            if one.fate is Fate.APPLIED:
-                self._exchanged(one.initiator)
-                self._exchanged(one.responder)
 
     def _begin_rounds(self, peers: Sequence[int]) -> None:
         """`begin_round` of each."""
@@ -118,14 +130,6 @@ class CompiledSwarm(LabSwarm):
             if self.learners[peer].due_to_contribute:
                 contribute(self.learners[peer], self.states, peer, self._rngs[peer])
 
-    @property
-    def _steps(self) -> Steps:
-        """This thread's."""
-        if not hasattr(self._own, "steps"):
-            self._own.steps = Steps(self.parameters, self.states, float(self.n_peers), AT_ONCE)
-        steps: Steps = self._own.steps
-        return steps
-
 
 def compile_kernels(objective: Literal["explicit", "implicit"]) -> None:
     """Now rather than in the first round: seconds where they were compiled before, and half a minute the first time, which stderr
@@ -135,5 +139,5 @@ def compile_kernels(objective: Literal["explicit", "implicit"]) -> None:
         print("compiling the lab's kernels (once on this machine) ...", file=sys.stderr, flush=True)
     keys = [ItemKey(str(item)) for item in range(3)]
     own = TrainingPairs(np.arange(2), np.array([1, 2], np.float32), np.zeros(2))
-    tiny = CompiledSwarm(*recommended(objective), keys, bytes(32), [own, own], np.random.default_rng(0), n_threads=1)
+    tiny = CompiledSwarm(*recommended(objective), keys, bytes(32), [own, own], np.random.default_rng(0), n_processes=1)
     tiny.run(2)
