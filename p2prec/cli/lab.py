@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from p2prec.cli.app import app
+from p2prec.cli.lab_text import about, progress, show_audit, show_private, show_run
 
 if TYPE_CHECKING:
     from p2prec.lab.config import LabConfig
@@ -194,16 +193,16 @@ def run_command(
     if plot is not None:
         _check_writable("--plot", plot)
         plots.check_available(plot)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         start = run if epsilon is None else run_private
         report = start(config, data_dir, platformdirs.user_cache_path("p2prec"), on_progress)
     _write_json(json_file, report)
     if plot is not None:
         plots.draw(report, plot)
     if epsilon is None:
-        _show_run(report)
+        show_run(report)
     else:
-        _show_private(report)
+        show_private(report)
 
 
 @lab_app.command("compare", epilog=COMPARE_EPILOG)
@@ -241,11 +240,11 @@ def compare_command(
         settings=settings,
     )
     _check_writable("--json", json_file)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         cache = platformdirs.user_cache_path("p2prec")
         report = comparison.compare(config, only or None, data_dir, cache, on_progress)
     _write_json(json_file, report)
-    show([*_about(report["config"]), text(""), *table(*comparison.table(report))], hang=None)
+    show([*about(report["config"]), text(""), *table(*comparison.table(report))], hang=None)
     for name, reason in report["skipped"].items():
         typer.echo(f"p2prec: {name} left out: {reason}", err=True)
 
@@ -277,7 +276,7 @@ def audit_command(
     from p2prec.lab.audit.report import audit
 
     _check_writable("--json", json_file)
-    with _progress() as on_progress:
+    with progress() as on_progress:
         report = audit(
             data,
             epsilon,
@@ -291,7 +290,7 @@ def audit_command(
             seed=seed,
         )
     _write_json(json_file, report)
-    _show_audit(report)
+    show_audit(report)
     if not report["holds"]:
         raise P2PRecError("the promise does not hold: the attack proves a larger epsilon")
 
@@ -335,7 +334,7 @@ def sweep_command(
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         ended = run_cells(cells, data_dir.absolute(), cache, min(processes or cores, max(1, waiting)))
     failed = 0
-    with _progress() as on_progress:
+    with progress() as on_progress:
         for number, (cell, error) in enumerate(ended, start=1):
             on_progress("cells", number, waiting, "")
             if error:
@@ -373,145 +372,3 @@ def _write_json(path: Path | None, report: dict[str, Any]) -> None:
 
     if path is not None:
         path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
-    """One bar for each thing that is computed, on stderr; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[figure]}"),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(name: str, done: int, total: int, figure: str) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name.replace("_", " "), total=total, figure="")
-            bars.update(tasks[name], completed=done, total=total, figure=figure)
-
-        yield on_progress
-
-
-def _show_run(report: dict[str, Any]) -> None:
-    from p2prec.cli.screen import bytes_text, labelled, show, table, text
-    from p2prec.lab.experiment import RUN_BASELINES
-
-    names = ("swarm", *RUN_BASELINES)
-    if report["config"]["objective"] == "explicit":
-        header = ["", "RMSE", "worst decile", "sparse quarter"]
-        rows = [
-            [
-                name.replace("_", " "),
-                f"{report[name]['rmse']:.4f}",
-                f"{report['fairness'][name]['worst_decile_rmse']:.3f}",
-                f"{report['fairness'][name]['sparse_quarter_rmse']:.3f}",
-            ]
-            for name in names
-        ]
-    else:
-        header = ["", "HR@10 full", "NDCG@10 full", "HR@10 sampled", "NDCG@10 sampled", "long tail"]
-        rows = [
-            [
-                name.replace("_", " "),
-                *(
-                    f"{report[name][kind][metric]:.4f}"
-                    for kind in ("full", "sampled")
-                    for metric in ("hr_at_10", "ndcg_at_10")
-                ),
-                f"{100 * report['fairness'][name]['long_tail_share_at_10']:.0f}%",
-            ]
-            for name in names
-        ]
-    show([*_about(report["config"]), text(""), *table(header, rows)], hang=None)
-    sent = bytes_text(report["bytes_per_peer_round"])
-    speed = f"{report['peer_rounds_per_second']:,.0f} peer-rounds/s, {bytes_text(report['peak_rss_bytes'])} at most"
-    show(
-        [
-            text(""),
-            labelled("sent", f"{sent} per peer and round, {report['messages']:,} messages"),
-            labelled("copies", f"{report['consensus_distance']:.3f} apart, of the mean's norm"),
-            labelled("speed", speed),
-        ]
-    )
-
-
-def _show_private(report: dict[str, Any]) -> None:
-    from p2prec.cli.screen import bytes_text, labelled, show, table, text
-
-    header = ["", "HR@10 full", "NDCG@10 full", "HR@10 sampled", "NDCG@10 sampled"]
-    rows = [
-        [
-            name,
-            *(
-                f"{report[name][kind][metric]:.4f}"
-                for kind in ("full", "sampled")
-                for metric in ("hr_at_10", "ndcg_at_10")
-            ),
-        ]
-        for name in ("swarm", "curator", "popularity")
-    ]
-    privacy, sums = report["privacy"], report["sums"]
-    noise = ", ".join(f"{one['noise_over_curator']:.2f} ({name})" for name, one in sums.items())
-    sent = sum(one["bytes_per_peer"] for one in sums.values())
-    show([*_about(report["config"]), text(""), *table(header, rows)], hang=None)
-    show(
-        [
-            text(""),
-            labelled("promise", f"epsilon {privacy['epsilon']:g}, delta {privacy['delta']:g}, for {privacy['unit']},"),
-            text(
-                f"  if at most {privacy['colluding_partners']} of a peer's mask partners collude with whoever sees every message"
-            ),
-            labelled("noise", f"{noise} times that of a trusted curator"),
-            labelled("sent", f"{bytes_text(sent)} per peer in all"),
-        ]
-    )
-
-
-def _show_audit(report: dict[str, Any]) -> None:
-    from p2prec.cli.screen import labelled, show, table, text
-
-    config, canaries = report["config"], report["canaries"]
-    proven = (
-        f"at least {report['epsilon_lower_bound']:.2f} with 95% confidence, {canaries['epsilon_point']:.2f} estimated"
-    )
-    show(
-        [
-            labelled("promise", f"epsilon {report['epsilon']:g}, delta {config['delta']:g}"),
-            labelled("proven", f"{proven} ({canaries['trials']:,} canaries, AUC {canaries['auc']:.3f})"),
-            text(""),
-        ]
-    )
-    columns = ("auc_outside", "auc", "auc_daemon", "auc_without_privacy")
-    rows = [
-        [name.replace("_", " "), *(f"{found[column]:.3f}" for column in columns)]
-        for name, found in report["attacks"].items()
-        if "auc_outside" in found
-    ]
-    header = [
-        "AUC of attacks on messages",
-        "outside",
-        f"{config['colluders']} colluding",
-        "daemon today",
-        "without noise",
-    ]
-    show(table(header, rows), hang=None)
-
-
-def _about(config: dict[str, Any]) -> list[Any]:
-    from p2prec.cli.screen import counted, labelled
-
-    people = counted(config["n_peers"], "peer")
-    return [
-        labelled("data", f"{config['data']}, {config['objective']}, split {config['split']}"),
-        labelled(
-            "swarm", f"{people}, {counted(config['rounds'], 'round')}, {config['topology']}, seed {config['seed']}"
-        ),
-    ]

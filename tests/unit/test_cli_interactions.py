@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from p2prec import manifest as manifests
-from p2prec.cli.swarm import _in_parts
+from p2prec.cli.swarm_parameters import in_parts
 from p2prec.data.interactions import Interaction
 from p2prec.errors import UsageError
 from p2prec.privacy.ledger import Budget
@@ -144,7 +144,7 @@ def test_swarms_that_make_no_sense_are_refused(p2prec: Run, options: list[str], 
     assert not Path("f.toml").exists()
 
 
-def test_a_catalogue_too_large_for_one_message_is_sent_in_parts(p2prec: Run) -> None:
+def test_a_catalogue_too_large_for_one_message_is_sentin_parts(p2prec: Run) -> None:
     rows = "".join(f"{n},Film {n}\n" for n in range(20_000))
     Path("big.csv").write_text(f"item,title\n{rows}")
     for name, n_factors, n_parts in (("small", "4", 9), ("large", "64", 64)):
@@ -156,12 +156,12 @@ def test_a_catalogue_too_large_for_one_message_is_sent_in_parts(p2prec: Run) -> 
 
 def test_a_catalogue_too_large_for_all_parts_names_what_fits() -> None:
     with pytest.raises(UsageError, match="do not fit into 64 messages of 1 MB") as refusal:
-        _in_parts(manifests.LearningParameters(n_factors=100), 1_000_000)
+        in_parts(manifests.LearningParameters(n_factors=100), 1_000_000)
     assert refusal.value.remedy is not None
     fewer = int(refusal.value.remedy.split("--n-factors ")[1].split()[0])
-    assert _in_parts(manifests.LearningParameters(n_factors=fewer), 1_000_000).n_parts == 64
+    assert in_parts(manifests.LearningParameters(n_factors=fewer), 1_000_000).n_parts == 64
     with pytest.raises(UsageError):
-        _in_parts(manifests.LearningParameters(n_factors=fewer + 1), 1_000_000)
+        in_parts(manifests.LearningParameters(n_factors=fewer + 1), 1_000_000)
 
 
 def test_bad_catalogue_rows_are_reported_and_no_catalogue_is_an_error(p2prec: Run) -> None:
