@@ -25,7 +25,7 @@ from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import BoolArray, FloatArray, IndexArray, ItemKey
 
 NEVER_S = 1e9
-EXCHANGE_S, NOTICE_S = 10.0, 10.0
+EXCHANGE_S, NOTICE_S = 5.0, 10.0
 START_S, ENROL_S, CONTRIBUTE_S, RECOVER_S = 70, 40.0, 80.0, 200.0
 """All links stand long before the start."""
 CONTRIBUTING = 0.95

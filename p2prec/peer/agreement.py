@@ -53,18 +53,25 @@ class Agreement:
         self.own_id, self.count = own_id, count
         self._epoch = epoch
         self._proposed: dict[PeerId, IndexArray] = {}
+        self._place: tuple[Collection[PeerId], int] = ((), 0)
+        self._agreed: IndexArray | None = None
+        self._is_judged = False
+        """Whether `_agreed` follows from all that was heard."""
         self.has_proposed = False
 
     def hear(self, peer: PeerId, items: IndexArray) -> None:
         """A peer proposes. Its first word counts; MAX_PROPOSALS peers are listened to, those of the smallest ranks."""
+        self._is_judged = False
         self._proposed.setdefault(peer, items)
         if len(self._proposed) > MAX_PROPOSALS:
             del self._proposed[max(self._proposed, key=lambda one: rank_of(self._epoch, one))]
 
     def place(self, living: Collection[PeerId]) -> int:
-        """How many of the living, this peer among them, are to propose before it."""
-        own = rank_of(self._epoch, self.own_id)
-        return sum(rank_of(self._epoch, peer) < own for peer in living)
+        """How many of the living, this peer among them, are to propose before it. Worked out once for the same collection."""
+        if self._place[0] is not living:
+            own = rank_of(self._epoch, self.own_id)
+            self._place = living, sum(rank_of(self._epoch, peer) < own for peer in living)
+        return self._place[1]
 
     def propose(self, popularity: FloatArray) -> IndexArray:
         """This peer's list, which it has then heard as well."""
@@ -74,7 +81,12 @@ class Agreement:
         return items
 
     def agreed(self, popularity: FloatArray) -> IndexArray | None:
-        """The list to adopt, by this peer's copy of the popularity; None before a plausible one was heard."""
-        plausible = [peer for peer, items in self._proposed.items() if is_plausible(items, popularity, self.count)]
-        first = proposer(self._epoch, plausible)
-        return None if first is None else self._proposed[first]
+        """The list to adopt, by this peer's copy of the popularity; None before a plausible one was heard.
+
+        popularity: always the same, so the lists are judged once.
+        """
+        if not self._is_judged:
+            plausible = [peer for peer, items in self._proposed.items() if is_plausible(items, popularity, self.count)]
+            first = proposer(self._epoch, plausible)
+            self._agreed, self._is_judged = (None if first is None else self._proposed[first]), True
+        return self._agreed

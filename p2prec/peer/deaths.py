@@ -26,6 +26,8 @@ CONTRADICTIONS_IN_A_NOTICE = 4
 class _Suspicion:
     incarnation: int
     dead_at: float
+    said: int
+    """The highest number that was said with it."""
 
 
 class DeathWatch:
@@ -62,7 +64,15 @@ class DeathWatch:
         known = self._known.get(message.peer, 0)
         if message.incarnation >= known:
             self._lost.pop(message.peer, None)  # said already
-            self._suspected.setdefault(message.peer, _Suspicion(known, now + self._notice_s))
+            held = self._suspected.setdefault(
+                message.peer, _Suspicion(known, now + self._notice_s, message.incarnation)
+            )
+            held.said = max(held.said, message.incarnation)
+
+    def is_news(self, message: Suspected) -> bool:
+        """Whether others may not have heard what a suspicion says from this peer: it has passed on none that says as much."""
+        held = self._suspected.get(message.peer)
+        return message.peer == self.own_id or held is None or message.incarnation > held.said
 
     def contradictions(self, now: float) -> list[Alive]:
         """What this peer has to say of itself now; a few times a notice at most, however often it is suspected."""

@@ -69,7 +69,8 @@ class _Waiting:
 class _Sum:
     """What is remembered of one sum."""
 
-    floods: OrderedDict[tuple[PeerId, bytes], Relayed] = field(default_factory=OrderedDict)
+    floods: OrderedDict[tuple[PeerId, bytes], Relayed | None] = field(default_factory=OrderedDict)
+    """In the order in which they came. None: it was no news, and is not passed on."""
     of_origin: dict[PeerId, int] = field(default_factory=dict)
     routes: dict[PeerId, list[PeerId]] = field(default_factory=dict)
     """By origin: neighbours from which its enrolment came, the first one first."""
@@ -78,8 +79,16 @@ class _Sum:
 class Post:
     """One peer's post office. The caller says which sums are under way, and delivers what comes out of `flush`."""
 
-    def __init__(self, own_id: PeerId, sealer: Sealer, random_bytes: Callable[[int], bytes], hop_s: float) -> None:
-        self.own_id = own_id
+    def __init__(
+        self,
+        own_id: PeerId,
+        sealer: Sealer,
+        random_bytes: Callable[[int], bytes],
+        hop_s: float,
+        is_news: Callable[[Letter], bool] = lambda letter: True,
+    ) -> None:
+        """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here."""
+        self.own_id, self._is_news = own_id, is_news
         self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
         self._sums: dict[int, _Sum] = {}
         self._outbox: dict[tuple[PeerId, bytes], _Waiting] = {}
@@ -121,8 +130,9 @@ class Post:
             return []
         self._flushed_at = now
         outgoing: dict[PeerId, list[Relayed]] = {}
+        everybody = sorted(neighbours)
         for waiting in self._outbox.values():
-            for neighbour in self._next(waiting, neighbours):
+            for neighbour in self._next(waiting, everybody):
                 outgoing.setdefault(neighbour, []).append(waiting.relayed)
         self._outbox.clear()
         return [(to, frame) for to, relays in outgoing.items() for frame in in_frames(relays)]
@@ -139,7 +149,7 @@ class Post:
                 # An own message: when it is repeated, perhaps the first way was the trouble.
                 return [open_ways[waiting.relayed.token[0] % len(open_ways)]]
             return open_ways[:1] or (neighbours if not waiting.known_to else [])
-        return [neighbour for neighbour in sorted(neighbours) if neighbour not in waiting.known_to]
+        return [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
 
     def catch_up(self, neighbour: PeerId, now: float, *, every_s: float) -> list[tuple[PeerId, Relays]]:
         """All floods of the open sums, for a neighbour that has just been met and may have missed some."""
@@ -148,7 +158,7 @@ class Post:
         if len(self._served) >= MAX_SERVED:
             self._served.clear()
         self._served[neighbour] = now
-        floods = [relayed for known in self._sums.values() for relayed in known.floods.values()]
+        floods = [relayed for known in self._sums.values() for relayed in known.floods.values() if relayed is not None]
         return [(neighbour, frame) for frame in in_frames(floods)]
 
     # --- receiving ---
@@ -177,12 +187,15 @@ class Post:
         if count >= MAX_FLOODS_OF_ONE or len(known.floods) >= MAX_FLOODS:
             return None
         message = self._sealer.open(relayed)
-        known.floods[name] = relayed
+        letter = Letter(relayed.origin, relayed.number, message)
+        is_news = self._is_news(letter)
+        known.floods[name] = relayed if is_news else None
         known.of_origin[relayed.origin] = count + 1
-        self._pass_on(neighbour, relayed)
+        if is_news:
+            self._pass_on(neighbour, relayed)
         if isinstance(message, Enrol):
             known.routes.setdefault(relayed.origin, [neighbour])
-        return Letter(relayed.origin, relayed.number, message)
+        return letter
 
     def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
         """Another neighbour has the enrolment as well: a second way, should the first one end."""

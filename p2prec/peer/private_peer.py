@@ -135,9 +135,10 @@ class PrivatePeer:
         self._swarm_id, self._record, self._rng, self._noise = swarm_id, record, rng, noise
         self._note_enrolment = enrol
         self._popularity_statistic, self._pair_statistic = popularity_statistic, pair_statistic
+        self._times = {number: timetable(promise, number) for number in (POPULARITY, PAIRS)}
         self._began = now
         self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
-        self._post = Post(own_id, sealer, random_bytes, self._hop_s)
+        self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news)
         self._sums: dict[int, SumPeer] = {}
         """Those under way in which this peer takes part."""
         self._watches: dict[int, DeathWatch] = {}
@@ -251,7 +252,7 @@ class PrivatePeer:
             self._counts[number],
             statistic,
             lambda: self._record(number),
-            timetable(self.promise, number),
+            self._times[number],
             self._rng,
             self._noise,
             lambda: self.objection() or ("" if number == POPULARITY else self._agree()),
@@ -260,8 +261,7 @@ class PrivatePeer:
         self._watches[number] = DeathWatch(self.own_id, self.promise.notice_s, self._rng)
 
     def _eligible(self, one: SumPeer) -> list[PeerId]:
-        dead = one.dead
-        return sorted(peer for peer in self._neighbours if peer in one.roster and peer not in dead)
+        return sorted(peer for peer in self._neighbours if peer in one.roster and not one.is_dead(peer))
 
     def _watch(self, number: int, one: SumPeer, now: float) -> Outbox:
         watch = self._watches[number]
@@ -322,9 +322,23 @@ class PrivatePeer:
                 return self._dispatch(number, one.receive(letter.origin, message, now))
         return []
 
+    def _is_news(self, letter: Letter) -> bool:
+        """Whether what is said to everybody has to be passed on: not if all who would hear it have heard as much from here. Each
+        of the many who have met a dead peer says so.
+        """
+        one, watch = self._sums.get(letter.number), self._watches.get(letter.number)
+        if one is None or watch is None:
+            return True
+        match letter.message:
+            case Suspected():
+                return not one.is_dead(letter.message.peer) and watch.is_news(letter.message)
+            case Claimed():
+                return one.is_news(letter.origin, letter.message)
+        return True
+
     def _on_suspected(self, number: int, message: Suspected, now: float) -> None:
         one, watch = self._sums[number], self._watches[number]
-        if message.peer not in one.roster or message.peer in one.dead or one.declared_dead:
+        if message.peer not in one.roster or one.is_dead(message.peer) or one.declared_dead:
             return
         watch.on_suspected(message, now)
         for contradiction in watch.contradictions(now):
@@ -350,7 +364,7 @@ class PrivatePeer:
         """The link to a neighbour has ended."""
         for number, watch in self._watches.items():
             one = self._sums[number]
-            if peer in one.roster and peer not in one.dead:
+            if peer in one.roster and not one.is_dead(peer):
                 watch.lost(peer, now)
 
     def leave(self, now: float) -> Outbox:
@@ -370,14 +384,16 @@ class PrivatePeer:
 
     def _proposes_at(self) -> float:
         """When this peer is to propose; never if it has, if somebody before it did, or without a copy of its own."""
-        outcome, times = self.results.get(POPULARITY), timetable(self.promise, PAIRS)
-        if outcome is None or outcome.is_void or PAIRS not in self._sums or not self._participants:
+        agreement, outcome = self._agreement, self.results.get(POPULARITY)
+        if agreement.has_proposed or self.selected is not None or PAIRS not in self._sums or not self._participants:
             return math.inf
-        agreement = self._agreement
-        if agreement.has_proposed or self.selected is not None or agreement.agreed(self._popularity()) is not None:
+        if outcome is None or outcome.is_void:
             return math.inf
+        times = self._times[PAIRS]
         at = times.start + agreement.place(self._participants) * times.notice_s
-        return at if at < times.start + times.contribute_s - times.notice_s else math.inf
+        if at >= times.start + times.contribute_s - times.notice_s:
+            return math.inf
+        return at if agreement.agreed(self._popularity()) is None else math.inf
 
     def _agree(self) -> str:
         """Adopt the list that counts. Returns why this peer cannot count pairs, in words."""

@@ -57,6 +57,8 @@ _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 4, 5, 6, 7
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
 _NOT_YET = 1 << 31
+CLAIMS_HEARD = COLLUDING + 1
+"""Of all that are made for a dead peer, so many reach everybody."""
 
 
 class SumPeer:
@@ -137,6 +139,10 @@ class SumPeer:
     def dead(self) -> frozenset[PeerId]:
         """Whom the swarm has declared dead in this sum."""
         return frozenset(self._dead)
+
+    def is_dead(self, peer: PeerId) -> bool:
+        """Whether the swarm has declared a peer dead in this sum."""
+        return peer in self._dead
 
     @property
     def is_over(self) -> bool:
@@ -369,8 +375,19 @@ class SumPeer:
         claim = self.value.claim(dead)
         if claim is None:
             return []
+        claimed = Claimed(dead, claim.changes, claim.direct)
+        is_news = self.is_news(self.own_id, claimed)
         self._claims.setdefault(dead, {})[self.own_id] = claim
-        return [(None, Claimed(dead, claim.changes, claim.direct))]
+        return [(None, claimed)] if is_news else []
+
+    def is_news(self, sender: PeerId, message: Claimed) -> bool:
+        """Whether a claim has to be passed on: while fewer than CLAIMS_HEARD are known that are better. So the best ones reach
+        everybody, whatever their order: the heir, those who inherit should it die as well, and more than may collude, by whom a
+        peer believes that it is held for dead.
+        """
+        claim = Claim(message.changes, message.direct, sender)
+        known = self._claims.get(message.dead, {})
+        return sum(one > claim for one in known.values() if one.witness not in self._dead) < CLAIMS_HEARD
 
     def _on_claimed(self, sender: PeerId, message: Claimed, now: float) -> Outgoing:
         if message.dead not in self.roster or sender not in self.roster:

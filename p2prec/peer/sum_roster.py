@@ -28,6 +28,8 @@ class Roster:
         self._key = MaskKey()
         self._enrolled: dict[PeerId, bytes] = {}
         self._confirmed: set[PeerId] = set()
+        self._partners_of: dict[PeerId, list[PeerId]] = {}
+        """What `partners_of` has found among those who had enrolled by then."""
         self.escrowed: dict[tuple[PeerId, PeerId], tuple[int, bytes]] = {}
         """By owner of a key and the other partner of its mask: number and share, left with this peer."""
 
@@ -38,6 +40,7 @@ class Roster:
         """Note a participant. The first key counts: a second one could be made to fit what was learned meanwhile."""
         if len(enrol.mask_key) == PUBLIC_KEY_BYTES and len(self._enrolled) < MAX_ENROLLED and peer != self.own_id:
             self._enrolled.setdefault(peer, enrol.mask_key)
+            self._partners_of.clear()
 
     def __len__(self) -> int:
         """Participants, this peer included."""
@@ -53,12 +56,13 @@ class Roster:
     @property
     def partners(self) -> list[PeerId]:
         """Those with whom the public hash pairs this peer, in the order of their ids."""
-        return sorted(peer for peer in self._enrolled if self._is_partner(peer))
+        return self.partners_of(self.own_id)
 
     def partners_of(self, other: PeerId) -> list[PeerId]:
         """With whom the public hash pairs another participant, in the order of their ids."""
-        everybody = (*self._enrolled, self.own_id)
-        return sorted(peer for peer in everybody if self._are_partners(other, peer))
+        if other not in self._partners_of:
+            self._partners_of[other] = sorted(peer for peer in self if self._are_partners(other, peer))
+        return self._partners_of[other]
 
     @property
     def confirmed(self) -> list[PeerId]:

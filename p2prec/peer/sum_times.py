@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timetable:
     """In seconds; the same for the whole swarm (the manifest's)."""
 
@@ -27,7 +28,7 @@ class Timetable:
     answer_s: float = 10.0
     """Wait for an answer."""
 
-    @property
+    @cached_property
     def phases(self) -> tuple[float, ...]:
         """When each phase begins, after the start: enrol, pair, contribute, recover, take out, end, decide, end again."""
         taken_out, decided = self.recover_s + 2 * self.notice_s, self.end_s + self.notice_s

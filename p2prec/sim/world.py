@@ -24,7 +24,8 @@ from p2prec.sim.network import Clock, Network
 from p2prec.types import DoubleArray, FloatArray, IndexArray, PeerId
 from p2prec.wire.codec import Codec
 from p2prec.wire.endpoint import Endpoint, SendFrame
-from p2prec.wire.seal import Seal, Signatures
+from p2prec.wire.seal import Seal
+from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec
 
 PORT = 4001
@@ -105,7 +106,7 @@ class SimulatedPeer:
         )
         peer.listen_port = PORT
         codec = Codec(manifest.learning, len(world.catalogue.keys), sums)
-        self.endpoint = Endpoint(peer, identity, manifest.swarm_id, codec, rng.bytes)
+        self.endpoint = Endpoint(peer, identity, manifest.swarm_id, codec, rng.bytes, world.frame_signatures)
         world.network.attach(name, self)
         self._arm(world.clock.now)
 
@@ -204,6 +205,9 @@ class World:
         self.clock = Clock()
         self.network = Network(self.clock, np.random.default_rng([self.seed, 1]))
         self.signatures = Signatures()
+        """Of relayed messages."""
+        self.frame_signatures = Signatures()
+        """Of frames. No peer verifies what another one here has signed: half of the time of a simulation."""
         n_items, promise = len(self.catalogue.keys), self.manifest.promise
         self.sum_codec = None if promise is None else SumCodec(*sizes_of(promise, n_items), n_items)
         self._start = initial_state(self.manifest.learning, bytes.fromhex(self.manifest.seed), self.catalogue.keys)

@@ -14,6 +14,7 @@ from p2prec.peer.peer import Peer
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec
 from p2prec.wire.session import Session
+from p2prec.wire.signatures import Signatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,15 @@ class Endpoint:
         swarm_id: SwarmId,
         codec: Codec,
         random_bytes: Callable[[int], bytes],
+        signatures: Signatures | None = None,
     ) -> None:
+        """signatures: as of `Session`."""
         self.peer = peer
         self._identity = identity
         self._swarm_id = swarm_id
         self._codec = codec
         self._random_bytes = random_bytes
+        self._signatures = signatures
         self._sessions: dict[int, Session] = {}
         self._pending: deque[Action] = deque()
         self._ready: list[FrameAction] = []
@@ -57,6 +61,7 @@ class Endpoint:
             self._codec,
             session_nonce=nonce,
             instance=self.peer.instance,
+            signatures=self._signatures,
         )
         self.peer.opened(link, remote_id, host, outbound=outbound, port=port, session_nonce=nonce, now=now)
 

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 
 from p2prec.errors import RemoteMisbehaviour
-from p2prec.identity import Identity, Verifier
+from p2prec.identity import Identity
 from p2prec.peer.messages import Refusal
 from p2prec.peer.sum_messages import Relayed, SumMessage
 from p2prec.types import PeerId, SwarmId
+from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec, key_of
 
 RELAY_DOMAIN = b"p2prec/2 relayed"
-MAX_VERIFIERS = 4096
-MAX_VERIFIED = 1 << 17
-
-
-class Signatures:
-    """Parsed keys, and signatures that were found good a while ago. Peers of one process (a simulation) may share one."""
-
-    def __init__(self) -> None:
-        self._verifiers: OrderedDict[PeerId, Verifier] = OrderedDict()
-        self._good: OrderedDict[bytes, None] = OrderedDict()
-
-    def are_valid(self, origin: PeerId, signature: bytes, signed: bytes) -> bool:
-        """Whether `signature` is the origin's over `signed`."""
-        name = hashlib.sha256(signature + signed).digest()
-        if name in self._good:
-            return True
-        if not self._verifier(origin).is_valid(signature, signed):
-            return False
-        self._good[name] = None
-        if len(self._good) > MAX_VERIFIED:
-            self._good.popitem(last=False)
-        return True
-
-    def _verifier(self, peer: PeerId) -> Verifier:
-        verifier = self._verifiers.pop(peer, None) or Verifier(peer)
-        self._verifiers[peer] = verifier
-        if len(self._verifiers) > MAX_VERIFIERS:
-            self._verifiers.popitem(last=False)
-        return verifier
 
 
 class Seal:

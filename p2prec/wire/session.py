@@ -12,6 +12,7 @@ from p2prec.peer.messages import Hello, Message, Refusal
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
+from p2prec.wire.signatures import Signatures
 
 
 class Session:
@@ -30,15 +31,18 @@ class Session:
         *,
         session_nonce: bytes,
         instance: bytes,
+        signatures: Signatures | None = None,
     ) -> None:
         """
         remote_id: the other end, as the transport's handshake has proven it.
         session_nonce: 16 random bytes, fresh for this connection: what makes a recording of it worthless later.
         instance: 16 random bytes, drawn once at each start of the daemon.
+        signatures: of all peers of one process (a simulation): what one of them has signed the others need not verify.
         """
         self._identity = identity
         self._swarm_id = swarm_id
         self._remote = Verifier(remote_id)
+        self._signatures = signatures
         self._codec = codec
         self._nonce = session_nonce
         self._instance = instance
@@ -80,7 +84,10 @@ class Session:
             sequence=self._sent,
             payload=payload,
         )
-        frame = pack(Envelope(kind, self._sent, payload, self._identity.sign(signed)))
+        signature = self._identity.sign(signed)
+        if self._signatures is not None:
+            self._signatures.made(signature, signed)
+        frame = pack(Envelope(kind, self._sent, payload, signature))
         self._sent += 1
         return frame
 
@@ -129,5 +136,7 @@ class Session:
             sequence=envelope.sequence,
             payload=envelope.payload,
         )
+        if self._signatures is not None and self._signatures.are_known(envelope.signature, signed):
+            return
         if not self._remote.is_valid(envelope.signature, signed):
             raise RemoteMisbehaviour(Refusal.FORGED, f"the signature of {envelope.kind.name} is not the sender's")

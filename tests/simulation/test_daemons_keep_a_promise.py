@@ -33,7 +33,8 @@ from p2prec.storage.invitation import Invitation
 from p2prec.storage.state import StateDirectory
 from p2prec.transport.memory import MemoryNetwork, MemoryTransport
 from p2prec.types import ItemKey
-from p2prec.wire.seal import Seal, Signatures
+from p2prec.wire.seal import Seal
+from p2prec.wire.signatures import Signatures
 
 N_PEOPLE = FEWEST_PEOPLE + 2
 N_ITEMS = 40

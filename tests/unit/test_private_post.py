@@ -16,7 +16,8 @@ from p2prec.peer.post import MAX_FLOODS_OF_ONE, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.sum_messages import Enrol, Gone, Masked, Pair, Relayed, Relays, SumMessage
 from p2prec.types import PeerId, SwarmId
-from p2prec.wire.seal import Seal, Signatures
+from p2prec.wire.seal import Seal
+from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec
 
 SWARM = SwarmId(bytes(32))
