@@ -52,7 +52,9 @@ from p2prec.peer.sum_messages import (
     Suspected,
     TakenOut,
     Voided,
+    Witnessed,
 )
+from p2prec.peer.sum_roster import MOST_PARTNERS
 from p2prec.types import PeerId
 from p2prec.wire.codec import Codec
 from p2prec.wire.seal import Seal, relay_signature_input
@@ -86,13 +88,13 @@ class PrivateSwarm:
         self.sums = SumCodec(self.counts, self.n_selected, n_items)
         self.codec = Codec(manifest.learning, n_items, self.sums)
 
-    def share(self, number: int, weight: float, trace: Trace) -> Share:
-        """A share that uses both ends of every range."""
+    def share(self, number: int, weight: float, trace: Trace, *, fine: bool = False) -> Share:
+        """A share that uses both ends of every range. fine: sixteen bits a value instead of eight."""
         count, rows = self.counts[number], n_rows(self.counts[number])
-        levels = (np.arange(rows * ROW) * 7 % 255 - 127).astype(np.int8)
+        most, step, kind = (32767, 257, np.int16) if fine else (127, 7, np.int8)
+        levels = (np.arange(rows * ROW) * step % (2 * most + 1) - most).astype(kind)
         levels[count:] = 0
-        scales = np.linspace(0, 1000 / 127, rows).astype(np.float16)
-        scales = np.minimum(scales, np.float16(1000 / 127))
+        scales = np.minimum(np.linspace(0, 1000 / most, rows).astype(np.float16), np.float16(1000 / most))
         return Share(Levels(scales, levels.reshape(rows, ROW)), weight, trace)
 
     def direct(self, alice: PeerId, bob: PeerId) -> list[tuple[str, InSum]]:
@@ -108,11 +110,13 @@ class PrivateSwarm:
             ("bob", InSum(1, SumResolve(EXCHANGE))),
             ("alice", InSum(1, SumResolution(EXCHANGE, True))),
             ("alice", InSum(1, Sealed(b"sealed contribution", 10))),
-            ("alice", InSum(1, Deposit(self.share(1, 1.0, first)))),
+            ("alice", InSum(1, Deposit(self.share(1, 1.0, first, fine=True)))),
             ("bob", InSum(2, HandOver(self.share(2, 0.5, last)))),
             ("bob", InSum(1, ResultRequest())),
             ("alice", InSum(1, Result(self.share(1, 1.0, Trace(0, None, 0)), 60, None))),
             ("alice", InSum(2, Result(self.share(2, 1.0, Trace(0, None, 0)), 100_001, items))),
+            ("bob", InSum(2, Witnessed(alice, True, self.share(2, 0.5, last, fine=True)))),
+            ("alice", InSum(1, Witnessed(bob, False, self.share(1, 1.0, Trace(2, None, 0))))),
         ]
 
     def flooded(self, alice: PeerId, bob: PeerId) -> list[SumMessage]:
@@ -201,7 +205,7 @@ class PrivateSwarm:
             ("changes below 0", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, -1)),
             ("changes of 2^31", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, 2**31)),
             ("half a peer", Refusal.MALFORMED, body(SumKind.SEEN, bobs[:31], b"")),
-            ("too many silent", Refusal.MALFORMED, body(SumKind.SEEN, b"", bobs * 65)),
+            ("too many silent", Refusal.MALFORMED, body(SumKind.SEEN, b"", bobs * (MOST_PARTNERS + 1))),
             ("share number 0", Refusal.MALFORMED, body(SumKind.OPENED, bobs, 0, bytes(32))),
             ("an item twice", Refusal.MALFORMED, body(SumKind.SELECTION, bytes(4 * self.n_selected))),
             ("an item too few", Refusal.MALFORMED, body(SumKind.SELECTION, bytes(4 * self.n_selected - 4))),

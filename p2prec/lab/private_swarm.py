@@ -1,4 +1,4 @@
-"""Learning with a promise, for a whole swarm: both sums of `p2prec.model.pairs` under masks, crashes and eight bits a value.
+"""Learning with a promise, for a whole swarm: both sums of `p2prec.model.pairs` under masks, crashes and the bits of the wire.
 
 What a peer ends up with is its own copy of both sums, and the model that it fits to them. Beside it stands what a trusted curator
 would have computed under the same promise. Peers draw their noise from NumPy's generator here, so that a seed decides the run.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, GUARDIANS, Course, Crashes, decide, decide_again, play, weights
+from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, Course, Crashes, decide, decide_again, play, weights
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import n_rows
 from p2prec.model.pairs import (
@@ -164,7 +164,8 @@ class PrivateSwarm:
             squared += float(((means[:, start:end] - own[contributing].mean(axis=0)) ** 2).sum())
             on_progress(end / count)
         ratio = math.sqrt(squared / means.size) * plan.mu * n
-        sent = (2 * course.exchanges + GUARDIANS * n) * (count + 2 * n_rows(count)) / n
+        shares = course.coarse_shares + course.fine_shares
+        sent = ((shares + course.fine_shares) * count + shares * 2 * n_rows(count)) / n
         return SumResult(means, course, int(contributing.sum()), ratio, sent)
 
 

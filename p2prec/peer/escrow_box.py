@@ -21,8 +21,8 @@ from p2prec.privacy.escrow import MAX_SHARES
 from p2prec.privacy.stream import KEY_BYTES
 from p2prec.types import PeerId
 
-MAX_BOX_BYTES = 8192
-"""64 partners with ids of 52 characters and shares of 32 bytes take 5,800."""
+MAX_BOX_BYTES = 12_288
+"""96 partners with ids of 52 characters and shares of 32 bytes take 8,800."""
 _MAX_ID_CHARACTERS = 64
 CONTRIBUTION_OVERHEAD_BYTES = 64
 """More than a sealed contribution has beside its scales and levels."""

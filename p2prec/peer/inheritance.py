@@ -8,11 +8,15 @@ its latest exchange adds what it knows to its own value. If both partners of an 
 afterwards, the latest witnesses of both are those of before, and their two claims together undo the exchange: the sum is
 exact again.
 
+A witness may die too. So when the link to a peer breaks, those who have just exchanged with it leave what they know of it with
+others at once, before it is clear that it is dead.
+
 Each peer counts the changes of its value; the counter and the previous partner travel with every offer and answer.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +29,9 @@ Held = TypeVar("Held")
 
 MAX_WITNESSED = 32
 """Peers whose value is kept: about five rounds of meeting two peers each, and their previous partners."""
+
+RECENT = 16
+"""Of these so many are those of the last four rounds: the latest state of a peer that has just died, if this peer has it."""
 
 MAX_DEPOSITS = 64
 """Of a peer with so many neighbours as guardians: on average there are four."""
@@ -52,50 +59,91 @@ class Claim:
     witness: PeerId
 
 
+@dataclass(frozen=True, slots=True)
+class _Known(Generic[Held]):
+    """A note of one state of a peer."""
+
+    changes: int
+    direct: bool
+    held: Held
+
+    def order(self) -> tuple[int, bool]:
+        return self.changes, self.direct
+
+
 class WitnessBook(Generic[Held]):
-    """What one peer could restore of others, the most recent MAX_WITNESSED."""
+    """What one peer could restore of others, the most recent MAX_WITNESSED, and as many that it was told of."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[PeerId, tuple[int, bool, Held]] = OrderedDict()
-        self._deposits: dict[PeerId, tuple[int, bool, Held]] = {}
+        self._held: OrderedDict[PeerId, _Known[Held]] = OrderedDict()
+        self._passed_on: OrderedDict[PeerId, _Known[Held]] = OrderedDict()
+        """Apart, so that nobody can drive out what this peer has seen itself."""
+        self._deposits: dict[PeerId, _Known[Held]] = {}
 
     def exchanged(self, partner: PeerId, partner_trace: Trace, own_after: Held, received: Held) -> None:
         """Note an exchange that was applied. partner_trace: as of its offer or answer, so before; own_after: what both
         hold now; received: what the partner transmitted.
         """
         if partner_trace.previous is not None:
-            self._note(partner_trace.previous, partner_trace.previous_changes, False, received)
-        self._note(partner, partner_trace.changes + 1, True, own_after)
+            _note(self._held, partner_trace.previous, _Known(partner_trace.previous_changes, False, received))
+        _note(self._held, partner, _Known(partner_trace.changes + 1, True, own_after))
 
     def deposited(self, peer: PeerId, trace: Trace, held: Held) -> None:
         """Note what a peer has left with this one as its guardian; kept for the whole sum, unless something newer is known."""
         if peer in self._deposits or len(self._deposits) < MAX_DEPOSITS:
-            self._deposits[peer] = (trace.changes, True, held)
+            self._deposits[peer] = _Known(trace.changes, True, held)
+
+    def recent(self, peer: PeerId) -> tuple[int, bool, Held] | None:
+        """What this peer has seen of another (its changes, whether at first hand, the value), if it is one of the last RECENT."""
+        for known in itertools.islice(reversed(self._held), RECENT):
+            if known == peer:
+                noted = self._held[peer]
+                return noted.changes, noted.direct, noted.held
+        return None
+
+    def passed_on(self, peer: PeerId, trace: Trace, direct: bool, held: Held) -> None:
+        """Note what another witness knows of a peer that may have died. trace: of that state; its `previous` is the other
+        witness, if that one still holds the same itself.
+        """
+        if trace.previous is not None:
+            _note(self._passed_on, trace.previous, _Known(trace.previous_changes, direct, held))
+        _note(self._passed_on, peer, _Known(trace.changes, direct, held))
 
     def forget_exchanges(self) -> None:
         """Keep deposits alone."""
         self._held.clear()
+        self._passed_on.clear()
 
     def has_deposit(self, peer: PeerId) -> bool:
         return peer in self._deposits
 
-    def _note(self, peer: PeerId, changes: int, direct: bool, held: Held) -> None:
-        known = self._held.get(peer)
-        if known is not None and (known[0], known[1]) >= (changes, direct):
-            return
-        self._held[peer] = (changes, direct, held)
-        self._held.move_to_end(peer)
-        while len(self._held) > MAX_WITNESSED:
-            self._held.popitem(last=False)
-
     def claim(self, dead: PeerId, own_id: PeerId) -> Claim | None:
         """What this peer can claim of a dead one; None: it knows nothing."""
-        known = self._held.get(dead, self._deposits.get(dead))
-        return None if known is None else Claim(known[0], known[1], own_id)
+        known = self._best(dead)
+        return None if known is None else Claim(known.changes, known.direct, own_id)
 
     def take(self, dead: PeerId) -> Held:
         """The value to take over. Raises KeyError when nothing is known."""
-        return (self._held.pop(dead) if dead in self._held else self._deposits[dead])[2]
+        known = self._best(dead)
+        if known is None:
+            raise KeyError(dead)
+        self._held.pop(dead, None)
+        self._passed_on.pop(dead, None)
+        return known.held
+
+    def _best(self, peer: PeerId) -> _Known[Held] | None:
+        """The latest of its states; of equals what is known at first hand, then what this peer has seen itself."""
+        known = [notes[peer] for notes in (self._held, self._passed_on) if peer in notes]
+        return max(known, key=_Known.order, default=self._deposits.get(peer))
+
+
+def _note(notes: OrderedDict[PeerId, _Known[Held]], peer: PeerId, known: _Known[Held]) -> None:
+    if peer in notes and notes[peer].order() >= known.order():
+        return
+    notes[peer] = known
+    notes.move_to_end(peer)
+    while len(notes) > MAX_WITNESSED:
+        notes.popitem(last=False)
 
 
 def heir(claims: Iterable[Claim]) -> Claim | None:

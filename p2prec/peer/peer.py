@@ -354,7 +354,7 @@ class Peer:
     def _lost(self, peer_id: PeerId) -> None:
         """A neighbour's link has ended: our offer to it is void."""
         if self.private is not None:
-            self.private.lost(peer_id, self._now + self.unix_offset_s)
+            self._deliver(self.private.lost(peer_id, self._now + self.unix_offset_s))
         outcome = self._exchanger.lost(peer_id)
         if outcome is not None:
             self.neighbourhood.events.append(ExchangeFailed(outcome.peer_id, outcome.initiated, outcome.reason))

@@ -360,12 +360,15 @@ class PrivatePeer:
             watch.met(peer)
         return list(self._post.catch_up(peer, now, every_s=self.promise.notice_s))
 
-    def lost(self, peer: PeerId, now: float) -> None:
+    def lost(self, peer: PeerId, now: float) -> Outbox:
         """The link to a neighbour has ended."""
+        out: Outbox = []
         for number, watch in self._watches.items():
             one = self._sums[number]
             if peer in one.roster and not one.is_dead(peer):
                 watch.lost(peer, now)
+                out += self._dispatch(number, one.link_lost(peer, self._eligible(one), now))
+        return out
 
     def leave(self, now: float) -> Outbox:
         """Stop gracefully: a neighbour gets what this peer holds. With an exchange open it is as if it had crashed."""

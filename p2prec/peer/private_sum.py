@@ -29,6 +29,13 @@ from p2prec.types import FloatArray, PeerId
 
 SETTLED = 0.35
 """Copies differ by at most this much of the planned noise of the mean: together sqrt(1 + 0.35^2 / 2) = 1.03 times it."""
+FINE_EXCHANGES = 4
+"""In so many exchanges of a peer it transmits sixteen bits a value instead of eight. A value is mostly masks then, and what
+rounding keeps back is lost if the peer dies."""
+MAX_FINE = 500_000
+"""Sums of more values have eight bits throughout: a message has to fit into a frame."""
+COPIES = 1
+"""With so many neighbours a peer leaves what it knows of another whose link is gone."""
 MAX_WEIGHT = 1e6
 WEIGHT_STEP = 2.0**-32
 """Weights travel as multiples of this."""
@@ -65,6 +72,8 @@ class PrivateSum:
         self._witnessed: WitnessBook[tuple[Share, ...]] = WitnessBook()
         """Of each state the shares whose mean it is, but for what rounding kept back."""
         self._differences: list[float] = []
+        self._exchanges = 0
+        """Since mixing began."""
         self._handed_over = False
         self._contribution: FloatArray | None = None
         """The own contribution as it was before mixing."""
@@ -115,8 +124,8 @@ class PrivateSum:
     # --- mixing ---
 
     def outgoing(self) -> Share:
-        """What to transmit in the next offer or answer."""
-        return self._share()
+        """What to transmit in the next offer or answer: in the first FINE_EXCHANGES with sixteen bits a value, then eight."""
+        return self._share(fine=self._exchanges < FINE_EXCHANGES)
 
     def apply(self, partner: PeerId, sent: Share, received: Share) -> None:
         """Move halfway towards the partner; afterwards both hold the same, but for the rounding.
@@ -130,11 +139,16 @@ class PrivateSum:
         self._value += np.float32(0.5) * difference
         self.weight += 0.5 * (received.weight - sent.weight)
         self.changes += 1
+        self._exchanges += 1
         self._differences.append(float(np.sqrt(np.mean(difference**2))))
         del self._differences[:-_REMEMBERED]
         self._witnessed.exchanged(partner, received.trace, (sent, received), (received,))
         self.met |= {partner} if received.trace.previous is None else {partner, received.trace.previous}
         self._previous = partner, received.trace.changes + 1
+
+    def contribution(self, *, fine: bool) -> Share:
+        """What to leave with guardians before mixing begins, with sixteen bits a value or eight."""
+        return self._share(fine=fine)
 
     def keep_deposit(self, peer: PeerId, share: Share) -> None:
         """Be a peer's guardian: remember its contribution as it was before mixing."""
@@ -150,24 +164,41 @@ class PrivateSum:
         """What to announce when a peer is declared dead."""
         return self._witnessed.claim(dead, self.own_id)
 
+    def pass_on(self, peer: PeerId) -> tuple[bool, Share] | None:
+        """What this peer knows of another whose link is gone, if they have exchanged (or nearly so) a short while ago: whether at
+        first hand, and its value with the trace that `WitnessBook.passed_on` takes.
+        """
+        known = self._witnessed.recent(peer)
+        if known is None:
+            return None
+        changes, direct, shares = known
+        holds_it = self._previous == (peer, changes)
+        trace = Trace(changes, self.own_id, self.changes) if holds_it else Trace(changes, None, 0)
+        value, weight = self._mean(shares)
+        # What one message has told goes on as it came.
+        levels = shares[0].value if len(shares) == 1 else self._encoded(value, fine=True)
+        return direct, Share(levels, on_the_wire(weight), trace)
+
+    def keep_passed_on(self, peer: PeerId, direct: bool, share: Share) -> None:
+        """Remember what a neighbour has passed on."""
+        self._witnessed.passed_on(peer, share.trace, direct, (share,))
+
     def inherit(self, dead: PeerId) -> None:
         """Add what the dead peer held: this peer's claim was the best one."""
-        shares = self._witnessed.take(dead)
-        for share in shares:
-            self._add(share, 1 / len(shares))
+        self._add(*self._mean(self._witnessed.take(dead)))
 
     def hand_over(self) -> Share:
         """Everything, for a neighbour, at a graceful stop. The rounding error is lost with this peer; it is far below the noise
         of one contribution. Nothing may be exchanged afterwards.
         """
-        share = self._share()
+        share = self._share(fine=True)
         self._value[:] = 0
         self.weight, self._handed_over = 0.0, True
         return share
 
     def receive(self, share: Share) -> None:
         """Take what a leaving neighbour hands over."""
-        self._add(share)
+        self._add(*self._mean((share,)))
 
     def drop(self) -> None:
         """This peer was declared dead and its value taken over by another: begin again with nothing."""
@@ -181,6 +212,7 @@ class PrivateSum:
         self._value[:] = 0 if kept is None else kept
         self.weight = 0.0 if kept is None else 1.0
         self._differences.clear()
+        self._exchanges = 0
         self._witnessed.forget_exchanges()
         self._changed()
 
@@ -212,9 +244,16 @@ class PrivateSum:
 
     # ---
 
-    def _add(self, share: Share, part: float = 1.0) -> None:
-        self._value += np.float32(part) * decode(share.value, self.count)
-        self.weight += part * share.weight
+    def _mean(self, shares: tuple[Share, ...]) -> tuple[FloatArray, float]:
+        """(count,) values, and their weight."""
+        total = np.zeros(self.count, np.float32)
+        for share in shares:
+            total += decode(share.value, self.count)
+        return total / np.float32(len(shares)), sum(share.weight for share in shares) / len(shares)
+
+    def _add(self, value: FloatArray, weight: float) -> None:
+        self._value += value
+        self.weight += weight
         self._changed()
 
     def _changed(self) -> None:
@@ -222,9 +261,14 @@ class PrivateSum:
         self.changes += 1
         self._previous = None
 
-    def _share(self) -> Share:
+    def _share(self, *, fine: bool) -> Share:
         previous, count = self._previous if self._previous is not None else (None, 0)
-        return Share(encode(self._value), on_the_wire(self.weight), Trace(self.changes, previous, count))
+        return Share(
+            self._encoded(self._value, fine=fine), on_the_wire(self.weight), Trace(self.changes, previous, count)
+        )
+
+    def _encoded(self, value: FloatArray, *, fine: bool) -> Levels:
+        return encode(value, fine=fine and self.count <= MAX_FINE)
 
 
 def on_the_wire(weight: float) -> float:

@@ -119,7 +119,7 @@ class Entry:
         if self._box_key is None or not neighbours:
             return []
         key, self._box_key = self._box_key, None
-        box = seal_contribution(key, self._own_id, self._value.outgoing())
+        box = seal_contribution(key, self._own_id, self._value.contribution(fine=False))
         sealed = Sealed(box, self._roster.quorum(self._own_id))
         return [(guardian, sealed) for guardian in self._guardians(neighbours)]
 
@@ -149,7 +149,10 @@ class Entry:
             return out
         self._to_deposit = False
         self._value.keep_contribution()
-        return [*out, *((guardian, Deposit(self._value.outgoing())) for guardian in self._guardians(neighbours))]
+        return [
+            *out,
+            *((guardian, Deposit(self._value.contribution(fine=True))) for guardian in self._guardians(neighbours)),
+        ]
 
     def _guardians(self, neighbours: list[PeerId]) -> list[PeerId]:
         return [neighbours[index] for index in self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()]

@@ -46,6 +46,17 @@ class Deposit:
     share: Share
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Witnessed:
+    """To a neighbour, by those who have just exchanged with a peer whose link is gone: what I know of it."""
+
+    peer: PeerId
+    direct: bool
+    """At first hand."""
+    share: Share
+    """Its value, as that peer held it. The previous partner of its trace: the sender, if it still holds the same itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """To a guardian, when contributing: my contribution, encrypted. Should I die before my partners have answered, they put
@@ -268,6 +279,7 @@ SumMessage = (
     | Gone
     | Selection
     | Voided
+    | Witnessed
     | ResultRequest
     | Result
 )
@@ -284,7 +296,7 @@ ROUTED = (Pair, Masked, MaskNoted, NotMasked, Escrow, SumResolve, SumResolution)
 """For one peer, near or far: they find their way."""
 DIRECT = (
     *(SumOffer, SumAnswer, SumDecline, SumCommit, SumResolve, SumResolution),
-    *(Sealed, Deposit, HandOver, ResultRequest, Result),
+    *(Sealed, Deposit, Witnessed, HandOver, ResultRequest, Result),
 )
 """For a neighbour, on its link alone."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from p2prec.peer.inheritance import Claim, heir
-from p2prec.peer.private_sum import PrivateSum, is_acceptable
+from p2prec.peer.private_sum import COPIES, PrivateSum, is_acceptable
 from p2prec.peer.sum_absence import Absence
 from p2prec.peer.sum_boxes import Boxes
 from p2prec.peer.sum_entry import Entry
@@ -44,6 +44,7 @@ from p2prec.peer.sum_messages import (
     SumResolve,
     TakenOut,
     Voided,
+    Witnessed,
 )
 from p2prec.peer.sum_roster import Roster
 from p2prec.peer.sum_times import Timetable
@@ -303,6 +304,8 @@ class SumPeer:
                 if sender in self.roster and is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
                     self._boxes.drop(sender)
+            case Witnessed():
+                self._on_witnessed(sender, message)
             case NotMasked():
                 self._entry.on_not_masked(sender)
             case Escrow():
@@ -359,6 +362,23 @@ class SumPeer:
         return begun and now < self.times.start + end and (self.mixed_again or self._phase <= _ENDED)
 
     # --- the dead ---
+
+    def link_lost(self, peer: PeerId, neighbours: list[PeerId], now: float) -> Outgoing:
+        """The link to a neighbour has ended, so perhaps it is dead. Others are to know of it what this peer knows, which may die
+        as well before everybody has heard.
+        """
+        known = self.value.pass_on(peer) if self._mixing(now) and peer not in self._dead else None
+        others = [other for other in neighbours if other != peer]
+        if known is None:
+            return []
+        keepers = self._rng.permutation(len(others))[:COPIES].tolist()
+        return [(others[index], Witnessed(peer, *known)) for index in keepers]
+
+    def _on_witnessed(self, sender: PeerId, message: Witnessed) -> None:
+        share, previous = message.share, message.share.trace.previous
+        is_known = message.peer in self.roster and message.peer not in (self.own_id, sender)
+        if is_known and previous in (None, sender) and is_acceptable(share, self.value.count):
+            self.value.keep_passed_on(message.peer, message.direct, share)
 
     def peer_died(self, dead: PeerId, now: float) -> Outgoing:
         """The swarm has declared a peer dead: say what this one could restore, and decide once everybody has."""

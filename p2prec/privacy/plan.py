@@ -15,19 +15,21 @@ from p2prec.privacy.accountant import mu_of_epsilon
 
 POPULARITY_SHARE = 0.15
 """Share of mu^2 that goes to the popularity of the items: their order is nearly free to learn."""
-OVERHEAD = 0.1
+OVERHEAD = 0.04
 """Share of a sum's mu^2 for what an observer of all messages, with COLLUDING of the peer's partners helping it, learns beyond the
-sum. 0.1 costs 5% more noise than a trusted curator would add; with less, masks would be larger, and so would be what rounding
-loses when peers crash: among thousands of peers that is more.
+sum. 0.04 costs 2% more noise than a trusted curator would add; with less, masks would be larger, and so would be what is lost
+when peers crash: among thousands of peers that is more.
 """
-LEAKAGE = 0.5
+LEAKAGE = 0.15
 """What `e_u' L+ e_u` may be at most in the graph of masks between honest peers (L its Laplacian): about 1 / (honest partners)."""
-MEAN_PARTNERS = 16
+MEAN_PARTNERS = 24
 """Mask partners that a peer has on average."""
 COLLUDING = 3
 """Partners of a peer that may be on the observer's side without a weaker promise."""
-MIN_PARTNERS = COLLUDING + 4
-"""A peer with fewer confirmed partners sits a sum out: with fewer than 4 that do not collude, LEAKAGE would be exceeded."""
+MIN_PARTNERS = COLLUDING + 9
+"""A peer with fewer confirmed partners sits a sum out: with fewer than 7 that do not collude, LEAKAGE would be exceeded; two more
+are for partners that turn out to be absent.
+"""
 MIN_PEOPLE = 50
 """Smaller swarms are refused: what 50 people can hide in is little, and fewer hide in nothing."""
 

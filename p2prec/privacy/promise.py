@@ -49,6 +49,6 @@ def make_promise(epsilon: float, delta: float, people: int, start: int, exchange
 
 def mixing_rounds(n: int) -> int:
     """Rounds until the masks are mixed away among n peers whose graph mixes well: each round divides a copy's distance from
-    the mean by about sqrt(e), from 13 times the noise of the sum to a fraction of its n-th.
+    the mean by about sqrt(e), from 9 times the noise of the sum to a twentieth of its n-th.
     """
-    return round(16 + 2 * math.log(30 * n))
+    return round(11 + 2 * math.log(30 * n))

@@ -20,7 +20,7 @@ from p2prec.peer.escrow_box import CONTRIBUTION_OVERHEAD_BYTES, MAX_BOX_BYTES
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import FRAME_RELAYS, MAX_HOPS
-from p2prec.peer.private_sum import MAX_WEIGHT, WEIGHT_STEP, Share, is_acceptable
+from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, is_acceptable
 from p2prec.peer.sum_messages import (
     DIRECT,
     FLOODED,
@@ -60,12 +60,13 @@ from p2prec.peer.sum_messages import (
     Suspected,
     TakenOut,
     Voided,
+    Witnessed,
 )
 from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS
 from p2prec.privacy.escrow import MAX_SHARES
 from p2prec.privacy.masks import PUBLIC_KEY_BYTES as MASK_KEY_BYTES
 from p2prec.privacy.stream import KEY_BYTES
-from p2prec.types import IndexArray, PeerId
+from p2prec.types import IndexArray, Int8Array, Int16Array, PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import EXCHANGE_ID_BYTES, TOKEN_BYTES
 
@@ -111,6 +112,7 @@ class SumKind(IntEnum):
     OPENED = 28
     TAKEN_OUT = 29
     CONTRIBUTES = 30
+    WITNESSED = 31
 
 
 _KINDS: Final = tuple(SumKind)
@@ -146,6 +148,7 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Opened: SumKind.OPENED,
     TakenOut: SumKind.TAKEN_OUT,
     Contributes: SumKind.CONTRIBUTES,
+    Witnessed: SumKind.WITNESSED,
 }
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
 _BY_NAME: Final[dict[SumKind, type]] = {
@@ -167,8 +170,8 @@ class SumCodec:
     def __init__(self, counts: Mapping[int, int], n_selected: int, n_items: int) -> None:
         """counts: the values of each sum, 1 and 2; n_selected: items counted in pairs, of the n_items of the catalogue."""
         self._counts, self._n_items, self._n_selected = dict(counts), n_items, n_selected
-        rows = max(n_rows(count) for count in counts.values())
-        self.max_payload_bytes = rows * (ROW + 2) + 5 * n_selected + _SHARE_OVERHEAD_BYTES
+        largest = max(n_rows(count) * (ROW * _widest(count) + 2) for count in counts.values())
+        self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
         self._max_body_bytes = max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64
 
@@ -258,6 +261,8 @@ class SumCodec:
                 return _share_fields(share)
             case SumOffer(exchange, share) | SumAnswer(exchange, share):
                 return [exchange, *_share_fields(share)]
+            case Witnessed(peer, direct, share):
+                return [key_of(peer), direct, *_share_fields(share)]
             case SumDecline(exchange) | SumCommit(exchange) | SumResolve(exchange):
                 return [exchange]
             case SumResolution(exchange, applied):
@@ -302,6 +307,9 @@ class SumCodec:
                 return Deposit(self._share(fields, number))
             case SumKind.HAND_OVER:
                 return HandOver(self._share(fields, number))
+            case SumKind.WITNESSED:
+                peer, direct, *share = exactly(fields, _SHARE_FIELDS + 2)
+                return Witnessed(peer_of(peer), _boolean(direct, "direct"), self._share(share, number))
             case SumKind.OFFER:
                 return SumOffer(_exchange(fields[:1]), self._share(fields[1:], number))
             case SumKind.ANSWER:
@@ -370,7 +378,7 @@ class SumCodec:
         rows = n_rows(count)
         value = Levels(
             np.frombuffer(binary(scales, "scales", 2 * rows), "<f2").astype(np.float16, copy=False),
-            np.frombuffer(binary(levels, "levels", ROW * rows), np.int8).reshape(rows, ROW),
+            _levels(levels, rows, _widest(count)),
         )
         if not isinstance(changes, tuple):
             raise malformed("a trace is not an array")
@@ -411,11 +419,25 @@ def _share_fields(share: Share) -> list[Any]:
     trace = share.trace
     return [
         share.value.scales.astype("<f2").tobytes(),
-        share.value.levels.tobytes(),
+        share.value.levels.astype(share.value.levels.dtype.newbyteorder("<"), copy=False).tobytes(),
         round(share.weight / WEIGHT_STEP),
         b"" if trace.previous is None else key_of(trace.previous),
         [trace.changes, trace.previous_changes],
     ]
+
+
+def _widest(count: int) -> int:
+    """Bytes of a level, at most, in a sum of so many values."""
+    return 2 if count <= MAX_FINE else 1
+
+
+def _levels(data: Any, rows: int, widest: int) -> Int8Array | Int16Array:
+    """(rows, ROW) of eight bits or, in twice as many bytes, of sixteen."""
+    if not isinstance(data, bytes) or len(data) not in (ROW * rows, widest * ROW * rows):
+        raise malformed(f"levels are not binary of {ROW * rows} bytes or, if the sum is short enough, twice as many")
+    if len(data) == ROW * rows:
+        return np.frombuffer(data, np.int8).reshape(rows, ROW)
+    return np.frombuffer(data, "<i2").astype(np.int16, copy=False).reshape(rows, ROW)
 
 
 def _kind(value: Any) -> SumKind:

@@ -31,6 +31,9 @@ TIMES = Timetable(
 NOTICED_S = 0.5
 """From a death until everybody is told."""
 
+LINK_LOST_S = 0.05
+"""Until its neighbours have noticed that their links to it are gone."""
+
 Killer = Callable[[PeerId, PeerId, SumMessage, float], list[PeerId]]
 """Sees each message before it arrives: sender, receiver,
 message, time. Whom it returns dies at once; the message of a dead sender arrives all the same, that to a dead receiver does
@@ -95,7 +98,13 @@ class SumWorld:
             return
         self.dead.add(peer)
         for other in self.ids:
+            self.at(self.now + LINK_LOST_S, lambda other=other: self._link_lost(other, peer))  # type: ignore[misc]
             self.at(self.now + NOTICED_S, lambda other=other: self._told(other, peer))  # type: ignore[misc]
+
+    def _link_lost(self, other: PeerId, dead: PeerId) -> None:
+        if self.lives(other):
+            neighbours = [one for one in self.living if one != other]
+            self.send(other, self.peers[other].link_lost(dead, neighbours, self.now))
 
     def _told(self, other: PeerId, dead: PeerId) -> None:
         if self.lives(other):

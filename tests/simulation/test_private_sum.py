@@ -24,6 +24,7 @@ from p2prec.peer.sum_messages import (
     SumMessage,
     SumOffer,
     TakenOut,
+    Witnessed,
 )
 from p2prec.privacy.plan import COLLUDING
 from p2prec.types import PeerId
@@ -92,6 +93,41 @@ def test_a_tenth_dies_in_the_first_rounds() -> None:
     world.run()
     assert len(world.dead) == N_PEERS // 10
     assert world.error_ratio() < CLEAN
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_three_that_met_in_a_row_may_die_before_that_is_noticed(seed: int) -> None:
+    """One exchanges with a second, that with a third, the third with somebody else; nobody else has seen the first's last state.
+    The second has left it with others as soon as the link was gone.
+    """
+    last: dict[PeerId, tuple[PeerId, ...]] = {}
+    """With whom each has exchanged, one after the other."""
+    chosen: list[PeerId] = []
+
+    def killer(sender: PeerId, receiver: PeerId, message: SumMessage, now: float) -> list[PeerId]:
+        if chosen or not isinstance(message, SumCommit):
+            return []
+        for one, other in ((sender, receiver), (receiver, sender)):
+            last[one] = (*last.get(one, ()), other)
+        for third in (sender, receiver):
+            second = last[third][-2] if len(last[third]) > 1 else third
+            first = last[second][-2] if len(last[second]) > 1 else second
+            if last[second][-1] == third and last[first][-1] == second and len({first, second, third}) == 3:
+                chosen.extend((first, second, third))
+                for peer in (second, third):
+                    world.at(now + 0.2, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
+                return [first]
+        return []
+
+    world = SumWorld(seed, killer)
+    world.run()
+    assert len(world.dead) == 3
+    first = chosen[0]
+    claims = [message for _, _, _, message in world.sent if isinstance(message, Claimed) and message.dead == first]
+    assert max(claim.changes for claim in claims) == world.peers[first].value.changes
+    assert any(isinstance(message, Witnessed) and message.peer == first for _, _, _, message in world.sent)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
 
 
 @pytest.mark.slow

@@ -206,21 +206,29 @@ def test_the_smallest_swarm_is_accepted() -> None:
     assert PrivacyPlan.of(20, 1e-5, MIN_PEOPLE).n_people == MIN_PEOPLE
 
 
-# --- eight bits ---
+# --- eight and sixteen bits ---
 
 
+@pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("count", [1, ROW - 1, ROW, ROW + 1, 1000])
-def test_values_come_back_within_half_a_level(count: int) -> None:
+def test_values_come_back_within_half_a_level(count: int, fine: bool) -> None:
     values = np.random.default_rng(1).normal(0, 3, (2, count)).astype(np.float32)
-    found = encode(values)
+    found = encode(values, fine=fine)
     assert is_encoded(Levels(found.scales[0], found.levels[0]), count)
     half = found.scales.astype(np.float32).repeat(ROW, axis=-1)[:, :count] * 0.5001
-    assert (np.abs(decode(found, count) - values) <= half + 1e-7).all()
+    assert (np.abs(decode(found, count) - values) <= half + 1e-6).all()
 
 
-def test_what_breaks_does_not_break_others() -> None:
+def test_sixteen_bits_err_a_256th_as_much() -> None:
+    values = np.random.default_rng(1).normal(0, 3, 1000).astype(np.float32)
+    errors = [np.abs(decode(encode(values, fine=fine), 1000) - values).max() for fine in (False, True)]
+    assert errors[1] < errors[0] / 200
+
+
+@pytest.mark.parametrize("fine", [False, True])
+def test_what_breaks_does_not_break_others(fine: bool) -> None:
     values = np.array([np.nan, np.inf, -np.inf, 1.0], np.float32)
-    back = decode(encode(values), 4)
+    back = decode(encode(values, fine=fine), 4)
     assert np.isfinite(back).all()
     assert np.abs(back).max() <= MAX_MAGNITUDE * 1.01
 
@@ -235,3 +243,10 @@ def test_other_shapes_and_bounds_are_refused() -> None:
     assert not is_encoded(Levels(-good.scales, good.levels), 100)
     assert not is_encoded(Levels(good.scales, np.full_like(good.levels, -128)), 100)
     assert not is_encoded(Levels(good.scales.astype(np.float32), good.levels), 100)
+    assert not is_encoded(Levels(good.scales, good.levels.astype(np.int32)), 100)
+    fine = encode(np.full(100, MAX_MAGNITUDE, np.float32), fine=True)
+    assert is_encoded(fine, 100)
+    coarse = encode(np.full(100, MAX_MAGNITUDE, np.float32))
+    assert is_encoded(coarse, 100)
+    assert not is_encoded(Levels(coarse.scales, fine.levels), 100), "a scale for eight bits"
+    assert not is_encoded(Levels(fine.scales, np.full_like(fine.levels, -(2**15))), 100)

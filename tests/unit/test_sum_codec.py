@@ -19,7 +19,7 @@ from p2prec.model.nearest import MAX_MAGNITUDE, encode
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.messages import Refusal
 from p2prec.peer.private_peer import PAIRS, POPULARITY, sizes_of
-from p2prec.peer.private_sum import MAX_WEIGHT, WEIGHT_STEP, Share, on_the_wire
+from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, on_the_wire
 from p2prec.peer.sum_messages import InSum, Relays, Result, SumOffer
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.limits import MAX_FRAME_BYTES, MAX_RELAYS_PAYLOAD_BYTES
@@ -45,9 +45,9 @@ def promise(n_people: int) -> Promise:
     )
 
 
-def share(count: int = COUNT, weight: float = 1.0, changes: int = 1) -> Share:
+def share(count: int = COUNT, weight: float = 1.0, changes: int = 1, *, fine: bool = False) -> Share:
     values = np.random.default_rng(1).normal(0, 5, count).astype(np.float32)
-    return Share(encode(values), weight, Trace(changes, PEER.peer_id, changes))
+    return Share(encode(values, fine=fine), weight, Trace(changes, PEER.peer_id, changes))
 
 
 def offer_fields(count: int = COUNT) -> list[Any]:
@@ -64,8 +64,9 @@ def refused(fields: list[Any]) -> str:
     return refusal.value.reason
 
 
-def test_a_share_survives_the_way() -> None:
-    message = InSum(POPULARITY, SumOffer(ID16, share(weight=on_the_wire(1 / 3), changes=MAX_CHANGES)))
+@pytest.mark.parametrize("fine", [False, True])
+def test_a_share_survives_the_way(fine: bool) -> None:
+    message = InSum(POPULARITY, SumOffer(ID16, share(weight=on_the_wire(1 / 3), changes=MAX_CHANGES, fine=fine)))
     kind, payload = CODEC.encode(message)
     back = CODEC.decode(kind, payload)
     assert isinstance(back, InSum)
@@ -74,6 +75,7 @@ def test_a_share_survives_the_way() -> None:
     sent, got = message.message.share, back.message.share
     assert np.array_equal(sent.value.scales, got.value.scales)
     assert np.array_equal(sent.value.levels, got.value.levels)
+    assert got.value.levels.dtype == sent.value.levels.dtype
     assert (sent.weight, sent.trace) == (got.weight, got.trace)
 
 
@@ -84,11 +86,23 @@ def test_the_largest_sums_fit_into_a_frame(n_items: int, n_people: int) -> None:
     codec = Codec(learning, n_items, SumCodec(counts, selected, n_items))
     for number, count in counts.items():
         items = None if number == POPULARITY else np.arange(selected)
-        kind, payload = codec.encode(InSum(number, Result(share(count), 5, items)))
+        largest = share(count, fine=count <= MAX_FINE)
+        kind, payload = codec.encode(InSum(number, Result(largest, 5, items)))
         codec.check_size(kind, payload)
         assert len(payload) < MAX_FRAME_BYTES - 100
     if n_people == 50_000:
         assert counts[PAIRS] == 80_200
+
+
+def test_sixteen_bits_are_for_sums_that_fit() -> None:
+    for count in (MAX_FINE, MAX_FINE + 1):
+        sums = SumCodec({POPULARITY: count, PAIRS: 10}, N_SELECTED, count)
+        payload = sums.encode_in_sum(InSum(POPULARITY, SumOffer(ID16, share(count, fine=True))))
+        if count <= MAX_FINE:
+            sums.decode_in_sum(payload)
+        else:
+            with pytest.raises(RemoteMisbehaviour, match="malformed"):
+                sums.decode_in_sum(payload)
 
 
 def test_a_sum_that_fits_into_no_frame_is_refused_at_once() -> None:
@@ -137,6 +151,9 @@ def test_bounds_are_accepted() -> None:
         (LEVELS, bytes(127)),
         (LEVELS, bytes(129)),
         (LEVELS, b"\x80" + bytes(127)),
+        (LEVELS, bytes(255)),
+        (LEVELS, bytes(257)),
+        (LEVELS, b"\x00\x80" + bytes(254)),
         (LEVELS, bytes(127) + b"\1"),
         (WEIGHT, -1),
         (WEIGHT, int(MAX_WEIGHT / WEIGHT_STEP) + 1),
