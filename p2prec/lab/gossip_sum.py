@@ -8,13 +8,14 @@ through the same sixteen and eight bits as on the wire.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
 import numpy as np
 
+from p2prec.lab.backend import can_compile
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import decode, encode
 from p2prec.peer.inheritance import Claim, Trace, WitnessBook, heir
@@ -304,8 +305,8 @@ def play(
     wanted = {
         (peer, at, kind) for step, rows in course.steps if step == "inherit" for _, peer, at, kind, _ in rows.tolist()
     }
-    moments = {moment for _, moment, _ in wanted}
-    transmitted = _through_wire if quantized else _as_it_is
+    moments = np.array(sorted({moment for _, moment, _ in wanted}), np.int64)
+    transmitted, mix = (_through_wire, _mixing()) if quantized else (_as_it_is, _mix_exactly)
     kept: dict[tuple[int, int, int], FloatArray] = {}
 
     def keep_next(peer: int, at: int) -> None:
@@ -321,18 +322,42 @@ def play(
             for heir_index, peer, at, kind, _ in rows.tolist():
                 block[heir_index] += kept[peer, at, kind]
         else:
-            one, other = rows[:, 0], rows[:, 1]
-            a, b = block[one], block[other]
-            sent, received = transmitted(a, rows[:, 3] == 1), transmitted(b, rows[:, 4] == 1)
-            half = np.float32(0.5) * (received - sent)
-            block[one], block[other] = a + half, b - half
-            for row in np.flatnonzero([moment in moments for moment in rows[:, 2].tolist()]).tolist():
-                moment = int(rows[row, 2])
-                for peer in rows[row, :2].tolist():
+            noted = rows[np.isin(rows[:, 2], moments)]
+            both = transmitted(block[noted[:, 0]], noted[:, 3] == 1) + transmitted(block[noted[:, 1]], noted[:, 4] == 1)
+            mix(block, rows)
+            for (*pair, moment, _, _), total in zip(noted.tolist(), both, strict=True):
+                for peer in pair:
                     if (peer, moment, Kept.BOTH) in wanted:
-                        kept[peer, moment, Kept.BOTH] = np.float32(0.5) * (sent[row] + received[row])
+                        kept[peer, moment, Kept.BOTH] = np.float32(0.5) * total
                     keep_next(peer, moment)
     return block
+
+
+def _mixing() -> Callable[[FloatArray, IndexArray], None]:
+    """The exchanges of disjoint pairs (rows of `Course.steps`), through the wire: in machine code where numba is installed, to
+    the same result.
+    """
+    if can_compile():
+        from p2prec.lab.compiled.sums import mix
+
+        compiled: Callable[[FloatArray, IndexArray], None] = mix
+        return compiled
+    return _mix_through_wire
+
+
+def _mix_through_wire(block: FloatArray, rows: IndexArray) -> None:
+    _mix_as(block, rows, _through_wire)
+
+
+def _mix_exactly(block: FloatArray, rows: IndexArray) -> None:
+    _mix_as(block, rows, _as_it_is)
+
+
+def _mix_as(block: FloatArray, rows: IndexArray, transmitted: Callable[[FloatArray, BoolArray], FloatArray]) -> None:
+    one, other = rows[:, 0], rows[:, 1]
+    a, b = block[one], block[other]
+    half = np.float32(0.5) * (transmitted(b, rows[:, 4] == 1) - transmitted(a, rows[:, 3] == 1))
+    block[one], block[other] = a + half, b - half
 
 
 def _through_wire(values: FloatArray, fine: BoolArray) -> FloatArray:

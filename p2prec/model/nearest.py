@@ -54,7 +54,7 @@ def encode(values: FloatArray, *, fine: bool = False) -> Levels:
     most, largest = _LEVELS[kind], max_scale(kind)
     rows = np.zeros((*values.shape[:-1], n_rows(values.shape[-1]) * ROW), np.float32)
     rows[..., : values.shape[-1]] = values
-    rows = rows.reshape(*values.shape[:-1], -1, ROW)
+    rows = rows.reshape(*values.shape[:-1], n_rows(values.shape[-1]), ROW)
     magnitude = np.maximum(-rows.min(axis=-1), rows.max(axis=-1))
     if not np.all(magnitude <= MAX_MAGNITUDE):
         rows = np.clip(np.nan_to_num(rows, nan=0.0), -MAX_MAGNITUDE, MAX_MAGNITUDE)
@@ -72,7 +72,7 @@ def encode(values: FloatArray, *, fine: bool = False) -> Levels:
 def decode(levels: Levels, count: int) -> FloatArray:
     """The values (..., count) float32."""
     values: FloatArray = levels.levels * levels.scales.astype(np.float32)[..., None]
-    return values.reshape(*values.shape[:-2], -1)[..., :count]
+    return values.reshape(*values.shape[:-2], values.shape[-2] * ROW)[..., :count]
 
 
 def is_encoded(levels: Levels, count: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2prec.lab.gossip_sum import Crashes, decide, play, weights
+from p2prec.lab.gossip_sum import Crashes, _mix_through_wire, decide, play, weights
 from p2prec.lab.swarm import everyone
 
 
@@ -29,6 +29,25 @@ def test_weights_are_conserved(seed: int) -> None:
     held = weights(course, contributing)[course.alive]
     assert held.sum() == pytest.approx(contributing.sum(), rel=1e-5)
     assert held.std() < 0.01 * held.mean()
+
+
+@pytest.mark.parametrize("magnitude", [5.0, 1e-3, 1e-6, 0.0, 400.0, 3e3])
+@pytest.mark.parametrize("columns", [1, 64, 65, 200])
+def test_machine_code_mixes_to_the_same_bits(columns: int, magnitude: float) -> None:
+    pytest.importorskip("numba", reason="pip install 'p2prec[fast]'")
+    from p2prec.lab.compiled.sums import mix
+
+    rng = np.random.default_rng(columns)
+    values = (rng.normal(size=(40, columns)) * magnitude).astype(np.float32)
+    if magnitude > 1e3:  # numbers that broke
+        values[:3, 0] = np.nan, np.inf, -np.inf
+    pairs = rng.permutation(40).reshape(-1, 2)
+    rows = np.column_stack([pairs, np.arange(20), rng.integers(0, 2, (20, 2))])
+    other = values.copy()
+    mix(values, rows)
+    with np.errstate(invalid="ignore"):
+        _mix_through_wire(other, rows)
+    np.testing.assert_array_equal(values, other)
 
 
 def test_rounding_loses_little_when_peers_crash() -> None:
