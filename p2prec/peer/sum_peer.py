@@ -115,6 +115,8 @@ class SumPeer:
         self._decide_at: dict[PeerId, float] = {}
         self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
         self._handed_over: set[PeerId] = set()
+        self._passed_on: dict[PeerId, int] = {}
+        """By peer: the changes of its state of which this one has told others."""
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
         self._boxes = Boxes(self.roster, count)
@@ -369,8 +371,10 @@ class SumPeer:
         """
         known = self.value.pass_on(peer) if self._mixing(now) and peer not in self._dead else None
         others = [other for other in neighbours if other != peer]
-        if known is None:
+        # Once for each state: a link that comes and goes must not cost more.
+        if known is None or not others or self._passed_on.get(peer) == known[1].trace.changes:
             return []
+        self._passed_on[peer] = known[1].trace.changes
         keepers = self._rng.permutation(len(others))[:COPIES].tolist()
         return [(others[index], Witnessed(peer, *known)) for index in keepers]
 

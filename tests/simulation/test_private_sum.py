@@ -130,6 +130,22 @@ def test_three_that_met_in_a_row_may_die_before_that_is_noticed(seed: int) -> No
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
 
 
+def test_a_link_that_comes_and_goes_has_a_state_passed_on_once() -> None:
+    world = SumWorld(1)
+    passed: list[int] = []
+
+    def flap() -> None:
+        for one in world.ids:
+            neighbours = [other for other in world.ids if other != one]
+            out = [world.peers[one].link_lost(world.ids[7], neighbours, world.now) for _ in range(3)]
+            passed.append(len(out[0]))
+            assert not out[1] and not out[2]
+
+    world.at(5.0, flap)
+    world.run()
+    assert 0 < sum(passed) < N_PEERS
+
+
 @pytest.mark.slow
 def test_a_graceful_stop_hands_everything_over() -> None:
     world = SumWorld(5)
