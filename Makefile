@@ -20,7 +20,7 @@ WARN_OF_TORCH = test -n "$(TORCH_ARGS)" || test "$$(uname)" != Linux || echo "Wi
 # One peer is one thread: a linear algebra library that starts one for each core only slows many peers down.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-libp2p check bench bench-peers bench-transports engines parity results results-run test-slow test-fast test-torch test-deploy chaos testbed-test testbed-faults clean
+.PHONY: help demo test test-libp2p check bench bench-peers bench-transports engines parity results results-run test-slow test-promise test-fast test-torch test-deploy chaos testbed-test testbed-faults clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -58,6 +58,9 @@ results-run: $(VENV)/.fast ## Run the experiments in results/experiments.toml th
 
 test-slow: $(VENV)/.dev ## Run the slow tests as well (minutes)
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+test-promise: $(VENV)/.dev ## Have 56 daemons keep a promise over TLS on loopback, one of them killed amid a sum (2 minutes, more on a busy machine)
+	@$(BIN)/python -m pytest -q tests/e2e/test_promise.py $(ARGS)
 
 test-libp2p: $(VENV)/.libp2p ## Run the tests of the libp2p transport (6 minutes; needs a C compiler and GMP's headers)
 	@$(BIN)/python -m pytest -q -k "libp2p or test_mixed" $(ARGS)
