@@ -43,8 +43,10 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     contribute_every_exchanges: Annotated[int, Meta(ge=1, le=20000)] = 14
     """Exchanges between a peer's own contributions, two a round when all goes well: one begun, one answered. Privacy is spent
     per contribution; mixing in between is free."""
-    value_bits: Literal[4, 8] = 4
-    """Bits of an item table's entry on the wire."""
+    factors_per_byte: Literal[1, 2, 3, 4] = 3
+    """How many entries of Q share a byte on the wire: with 1, 2, 3 or 4 they have 256, 16, 6 or 4 levels."""
+    gradients_per_byte: Literal[1, 2, 3, 4] = 4
+    """The same of S, whose rounding is averaged away by many steps."""
     n_parts: Annotated[int, Meta(ge=1, le=MAX_PARTS)] = 1
     """The item tables travel in so many messages a round, each to a neighbour of its own: what makes a message small."""
     momentum: Fraction = 0.5
@@ -108,7 +110,8 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
     (docs/research/0001-small-swarms.md).
 
     Ratings are sparse evidence about their own scale: they need a penalty on the user side that is counted in ratings, and
-    their errors add up to larger contributions, under as much noise as those of implicit feedback.
+    their errors add up to larger contributions, under as much noise as those of implicit feedback. An item's bias is several
+    times its factors, so a row of both wants finer levels.
     """
     if objective == "explicit":
         learning = LearningParameters(
@@ -118,6 +121,8 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
             contribute_every_exchanges=16,
             learning_rate_decay_rounds=30.0,
             learning_rate_floor=0.1,
+            factors_per_byte=2,
+            gradients_per_byte=2,
         )
         noise = CIRCLE_NOISE / 5.0
         return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=noise, max_items_per_contribution=1000)
@@ -200,8 +205,8 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     catalogue: CatalogueReference
     seed: Hex32
     """Public randomness of this swarm: the common start of every peer's item factors is derived from it."""
-    format: Literal[2] = 2
-    protocol: Literal[2] = 2
+    format: Literal[3] = 3
+    protocol: Literal[3] = 3
     membership_key: Hex32 | None = None
     """Ed25519 public key that certifies the members of a private swarm. None: anyone with the manifest may join."""
     learning: LearningParameters = LearningParameters()

@@ -1,7 +1,7 @@
-"""Makes the test vectors of wire-v2.md: `python protocols/generate.py` rewrites `protocols/vectors`.
+"""Makes the test vectors of wire-v3.md: `python protocols/generate.py` rewrites `protocols/vectors`.
 
 `swarm.toml` is the one input; every other file follows from it, from the fixed keys and nonces below and from the protocol.
-A change of these files is a change of the protocol: it needs a new version (wire-v2.md, "Versions").
+A change of these files is a change of the protocol: it needs a new version (wire-v3.md, "Versions").
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from generate_sums import PrivateSwarm, whole_conversation
 from p2prec import manifest as manifests
 from p2prec.data.catalogue import Catalogue
 from p2prec.identity import Identity
-from p2prec.model.quantize import SCALES, QuantizedTable, QuantizedTables, TableShape, table_shapes
+from p2prec.model.quantize import QuantizedTables, table_shapes
+from p2prec.model.rounding import (
+    DITHER,
+    DITHER_PERIOD,
+    LEVELS,
+    SCALES,
+    QuantizedTable,
+    TableShape,
+    dequantize,
+)
 from p2prec.model.state import initial_item_factors
 from p2prec.peer.messages import (
     Answer,
@@ -69,7 +78,7 @@ OTHER_SWARM = b"\xee" * 32
 MANIFEST = manifests.load(VECTORS / INPUT)
 CATALOGUE = Catalogue.from_canonical_csv(MANIFEST.catalogue_csv())
 SHAPES = [table_shapes(MANIFEST.learning, len(CATALOGUE), part) for part in range(MANIFEST.learning.n_parts)]
-TABLES = [field.name for field in dataclasses.fields(QuantizedTables) if field.name != "part"]
+TABLES = [field.name for field in dataclasses.fields(QuantizedTables) if field.name not in ("part", "place")]
 CODEC = Codec(MANIFEST.learning, len(CATALOGUE))
 SESSION = session_id(NONCES["alice"], NONCES["bob"])
 PRIVATE = PrivateSwarm(MANIFEST, len(CATALOGUE))
@@ -85,6 +94,7 @@ def build() -> Files:
         "protocol": PROTOCOL_VERSION,
         "swarm": _swarm(files),
         "scales": _scales(files),
+        "dither": _dither(),
         "peers": {name: _peer(name, identity) for name, identity in (("alice", ALICE), ("bob", BOB))},
         "stranger": {"seed": (b"\x66" * 32).hex(), "peer_id": MALLORY.peer_id},
         "session_id": SESSION.hex(),
@@ -155,8 +165,16 @@ def _scales(files: Files) -> Entry:
     return {"file": "scales.bin", "type": "little-endian float32, by code"}
 
 
+def _dither() -> Entry:
+    return {
+        "type": "little-endian float32, by number",
+        "sha256": hashlib.sha256(DITHER.astype("<f4").tobytes()).hexdigest(),
+        "first": (DITHER[:8] * DITHER_PERIOD).tolist(),
+    }
+
+
 def _canonical_form() -> bytes:
-    """What the swarm id is the SHA-256 of (wire-v2.md, "Swarm"), made from the text rather than by the daemon's code."""
+    """What the swarm id is the SHA-256 of (wire-v3.md, "Swarm"), made from the text rather than by the daemon's code."""
 
     def in_order(value: Any) -> Any:
         return {key: in_order(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
@@ -196,8 +214,10 @@ def _certificates(files: Files) -> Entry:
 # The conversation: every message type, each accepted
 
 
-LARGEST_CODES = {7: 250, 127: 216}
-"""By the largest value of a table."""
+LARGEST_CODES = {256: 200, 16: 233, 6: 246, 4: 251}
+"""By the levels of a table."""
+PLACES = {0: 0, 100: DITHER_PERIOD - 1, 33: 32_109}
+"""By the offset of a message's values."""
 
 
 def tables(part: int, offset: int = 0) -> QuantizedTables:
@@ -205,22 +225,29 @@ def tables(part: int, offset: int = 0) -> QuantizedTables:
     shapes = SHAPES[part]
 
     def table(shape: TableShape, start: int) -> QuantizedTable:
-        values = (np.arange(shape.rows * shape.columns) * 7 + start) % (2 * shape.levels + 1) - shape.levels
+        values = ((np.arange(shape.size) * 7 + start) % shape.levels).astype(np.uint8)
         codes = np.linspace(LARGEST_CODES[shape.levels], 0, shape.rows).astype(np.uint8)
-        shaped = values.astype(np.int8).reshape(shape.rows, shape.columns)
-        return QuantizedTable(codes, shaped)
+        return QuantizedTable(codes, values.reshape(shape.rows, shape.columns))
 
-    evidence, gram = table(shapes.evidence, 200 + offset), table(shapes.gram, 127 + offset)
-    evidence.values.reshape(-1)[shapes.item_factors.rows :] = 0
-    gram.values.reshape(-1)[shapes.item_factors.columns**2 :] = 0
+    vectors = table(shapes.vectors, 200 + offset)
+    for row, column in shapes.padding():
+        vectors.values[row, column:] = 0
     return QuantizedTables(
         part,
+        PLACES[offset],
         item_factors=table(shapes.item_factors, offset),
         gradient=table(shapes.gradient, 5 + offset),
-        evidence=evidence,
-        gram=gram,
-        probe=table(shapes.probe, 60 + offset),
+        vectors=vectors,
     )
+
+
+def _read(tables: QuantizedTables) -> Entry:
+    """What tables stand for. float32 has no more digits than JSON's numbers."""
+    shapes = SHAPES[tables.part]
+    return {
+        name: dequantize(table, shape.levels, tables.place + offset).tolist()
+        for name, table, shape, offset in zip(TABLES, tables, shapes, shapes.offsets, strict=True)
+    }
 
 
 def _hello(name: str, **changes: Any) -> Hello:
@@ -295,6 +322,7 @@ def _recorded(
                 "sequence": envelope.sequence,
                 "signature_input": _signed(envelope, sender, receiver, swarm_id).hex(),
                 "message": as_json(message),
+                **({"read": _read(message.tables)} if isinstance(message, Offer | Answer) else {}),
             }
         )
     return entries
@@ -413,7 +441,7 @@ def _refuse_by_form(add: Add) -> None:
     malformed("not-an-array", msgpack.packb({1: 1}), "a map")
     malformed("cut", ping[:-1], "the last byte is missing")
     malformed("trailing-byte", ping + b"\x00", "one byte after the envelope")
-    malformed("version-1", msgpack.packb([1, *fields[1:]]), "another version of the protocol", fatal=True)
+    malformed("version-2", msgpack.packb([2, *fields[1:]]), "another version of the protocol", fatal=True)
     malformed("six-fields", msgpack.packb([*fields, 0]), "a sixth field in the envelope")
     malformed("type-0", msgpack.packb([PROTOCOL_VERSION, 0, *fields[2:]]), "no message has this type")
     malformed("type-13", msgpack.packb([PROTOCOL_VERSION, 13, *fields[2:]]), "no message has this type")
@@ -462,7 +490,7 @@ def _refuse_by_tables(add: Add) -> None:
     offers = [list(msgpack.unpackb(forge_payload(Offer(EXCHANGE, 12, tables(part))))) for part in range(2)]
 
     def offer(name: str, why: str, position: int, value: bytes | int, *, part: int = 0) -> None:
-        """The offer of a part, but for one element: 2 is the part, then codes and values of each table."""
+        """The offer of a part, but for one element: 2 is the part, 3 the place, then codes and values of each table."""
         fields = [*offers[part][:position], value, *offers[part][position + 1 :]]
         add(
             Refusal.MALFORMED,
@@ -472,22 +500,27 @@ def _refuse_by_tables(add: Add) -> None:
             after=GREETED,
         )
 
-    codes, coarse, fine = offers[0][3], offers[0][4], offers[0][10]
+    _, _, _, _, codes, factors, gradient_codes, gradients, vector_codes, vectors = offers[0]
     offer("part-2", "about part 2 of 2", 2, 2)
     offer("tables-of-part-0", "with the tables of part 0 named part 1", 2, 1)
     offer("tables-of-part-1", "with the tables of part 1 named part 0", 2, 0, part=1)
-    offer("gram-in-part-1", "with a gram in part 1", 10, fine, part=1)
-    offer("short-table", "with one byte of the item factors missing", 4, coarse[:-1])
-    offer("short-codes", "with one scale code missing", 3, codes[:-1])
-    offer("value-of-minus-8", "with a value of -8 in four bits", 4, bytes([coarse[0] & 0xF0 | 0x8]) + coarse[1:])
-    offer("value-of-minus-128", "with a value of -128 in the gram", 10, b"\x80" + fine[1:])
-    offer("large-scale", "with scale code 251 in a table of 4 bits", 3, b"\xfb" + codes[1:])
-    offer("large-fine-scale", "with scale code 217 in a table of 8 bits", 9, b"\xd9" + offers[0][9][1:])
-    offer("odd-half", "with a value beyond the last in four bits", 4, coarse[:-1] + bytes([coarse[-1] | 0x10]))
-    evidence, gram = offers[0][8], offers[0][10]
-    n_rows, n_entries = SHAPES[0].item_factors.rows, SHAPES[0].item_factors.columns ** 2
-    offer("padding", "with evidence beyond the part's rows", 8, evidence[:n_rows] + b"\1" + evidence[n_rows + 1 :])
-    offer("gram-padding", "with a gram of 10 values", 10, gram[:n_entries] + b"\1" + gram[n_entries + 1 :])
+    offer("gram-in-part-1", "with a gram in part 1", 9, vectors, part=1)
+    offer("place", "that begins at place 65,536 of the dither", 3, DITHER_PERIOD)
+    offer("short-table", "with one byte of the item factors missing", 5, factors[:-1])
+    offer("short-codes", "with one scale code missing", 4, codes[:-1])
+    offer("byte-of-no-values", "with a byte of 216 where three values of 6 levels are due", 5, b"\xd8" + factors[1:])
+    offer("large-scale", "with scale code 247 in a table of 6 levels", 4, b"\xf7" + codes[1:])
+    offer("large-gradient-scale", "with scale code 252 in a table of 4 levels", 6, b"\xfc" + gradient_codes[1:])
+    offer("large-fine-scale", "with scale code 201 in a table of 256 levels", 8, b"\xc9" + vector_codes[1:])
+    last = gradients[-1] + LEVELS[4]
+    offer("digit-left", "with a value beyond the last of four levels", 7, gradients[:-1] + bytes([last]))
+    n_blocks = SHAPES[0].vectors.rows
+    for name, why, row, column in (
+        ("padding", "with evidence beyond the part's rows", 0, SHAPES[0].item_factors.rows),
+        ("gram-padding", "with a gram of 10 values", 1, SHAPES[0].item_factors.columns ** 2),
+    ):
+        at = column * n_blocks + row
+        offer(name, why, 9, vectors[:at] + b"\1" + vectors[at + 1 :])
 
 
 def forge_payload(message: Message) -> bytes:

@@ -19,7 +19,8 @@ from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent
 from p2prec.lab.swarm import Traffic, consensus_distance, everyone, part_bytes
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import absorb, draw_probe
-from p2prec.model.quantize import MAX_MAGNITUDE, between, move, other_share, transmit
+from p2prec.model.quantize import between, move, other_share, transmit
+from p2prec.model.rounding import MAX_MAGNITUDE
 from p2prec.model.state import FIELDS, ModelState, initial_state, served_factors
 from p2prec.model.step import step
 from p2prec.model.user import scores

@@ -10,16 +10,16 @@ from p2prec.errors import UsageError
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import Contribution, absorb, draw_probe
 from p2prec.model.quantize import (
-    MAX_MAGNITUDE,
     QuantizedTables,
     apply_exchange,
     other_share,
     quantize_state,
     table_shapes,
+    valid,
     values_of,
-    within_bounds,
 )
 from p2prec.model.recency import recency_ranks, recent_weights
+from p2prec.model.rounding import MAX_MAGNITUDE
 from p2prec.model.segments import contribute_segments
 from p2prec.model.state import FIELDS, ModelState, factors_first, initial_state, served_factors
 from p2prec.model.step import step
@@ -173,13 +173,7 @@ class Learner:
         """Whether tables from outside are of this swarm's shapes and within bounds."""
         if not 0 <= tables.part < self.parameters.n_parts:
             return False
-        shapes = table_shapes(self.parameters, self.n_items, tables.part)
-        return all(
-            table.values.shape == (shape.rows, shape.columns)
-            and table.codes.shape == (shape.rows,)
-            and within_bounds(table, shape)
-            for table, shape in zip(tables, shapes, strict=True)
-        )
+        return valid(tables, table_shapes(self.parameters, self.n_items, tables.part))
 
     def apply(self, sent: QuantizedTables, received: QuantizedTables, other_age: float) -> None:
         """Make this side's move of an exchange. Tables from outside must have passed `accepts`."""

@@ -27,10 +27,10 @@ from p2prec.identity import SEED_BYTES, Identity, peer_id_of
 from p2prec.manifest import Manifest
 from p2prec.types import PeerId, SwarmId
 
-ALPN = "p2prec/2"
+ALPN = "p2prec/3"
 """Agreed on in the handshake, so that another TLS service with a certificate of the swarm is not taken for a peer."""
 
-OPEN_SWARM_INFO = b"p2prec/2 open swarm authority"
+OPEN_SWARM_INFO = b"p2prec/3 open swarm authority"
 
 # As wide as X.509 can say (RFC 5280, 4.1.2.5): a device whose clock stands at 1970 is still a member.
 _NOT_BEFORE = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -1,6 +1,6 @@
 """Messages to payloads and back: msgpack arrays, every field checked here (`fields`, `tables`) and only here.
 
-Layouts and limits: protocols/wire-v2.md, "Messages". The sizes of all tables follow from the manifest, so a payload of
+Layouts and limits: protocols/wire-v3.md, "Messages". The sizes of all tables follow from the manifest, so a payload of
 another size is refused before its content is looked at.
 """
 

@@ -1,4 +1,4 @@
-"""The envelope of every message, and what its signature covers (protocols/wire-v2.md, "Envelope" and "Signature")."""
+"""The envelope of every message, and what its signature covers (protocols/wire-v3.md, "Envelope" and "Signature")."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from p2prec.wire.codec import MessageType
 from p2prec.wire.fields import malformed, unpack_array
 from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 
-SIGNATURE_DOMAIN = b"p2prec/2 message"
-SESSION_DOMAIN = b"p2prec/2 session"
+SIGNATURE_DOMAIN = b"p2prec/3 message"
+SESSION_DOMAIN = b"p2prec/3 session"
 NO_SESSION = bytes(32)
 """Stands for the session id in the signature of HELLO, which is sent before both nonces are known."""
 

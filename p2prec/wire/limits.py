@@ -1,8 +1,8 @@
-"""Bounds of protocol version 2 (protocols/wire-v2.md, "Limits"). Nothing beyond them is sent or accepted."""
+"""Bounds of protocol version 3 (protocols/wire-v3.md, "Limits"). Nothing beyond them is sent or accepted."""
 
 from __future__ import annotations
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 MAX_FRAME_BYTES = 1 << 20
 """The largest frame; checked on its length prefix, before anything is allocated."""

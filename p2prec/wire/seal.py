@@ -12,7 +12,7 @@ from p2prec.types import PeerId, SwarmId
 from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec, key_of
 
-RELAY_DOMAIN = b"p2prec/2 relayed"
+RELAY_DOMAIN = b"p2prec/3 relayed"
 
 
 class Seal:

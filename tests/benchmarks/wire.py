@@ -59,7 +59,8 @@ def wire_figures(item_keys: Sequence[str], manifest: Manifest) -> list[Figure]:
 def _what_is_sent(n_items: int, manifest: Manifest) -> str:
     learning = manifest.learning
     part = "" if learning.n_parts == 1 else f", the first of {learning.n_parts} parts"
-    return f"{n_items:,} items, d = {learning.n_factors}, {learning.value_bits} bits a value{part}"
+    packed = f"{learning.factors_per_byte} and {learning.gradients_per_byte} values a byte"
+    return f"{n_items:,} items, d = {learning.n_factors}, {packed}{part}"
 
 
 def _established_sessions(manifest: Manifest, n_items: int) -> tuple[Session, Session]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,33 +17,41 @@ from p2prec.manifest import LearningParameters
 from p2prec.model.quantize import (
     AGE_CAP,
     BLOCK,
-    FINE_LEVELS,
+    TableShapes,
+    apply_exchange,
+    other_share,
+    part_rows,
+    quantize_state,
+    table_shapes,
+    transmit,
+    valid,
+    values_of,
+)
+from p2prec.model.rounding import (
+    DITHER,
+    DITHER_PERIOD,
+    LEVELS,
     MAX_MAGNITUDE,
     SCALES,
     QuantizedTable,
     TableShape,
-    apply_exchange,
     dequantize,
-    other_share,
-    part_rows,
-    quantize,
-    quantize_state,
-    table_shapes,
-    transmit,
-    values_of,
+    reach,
+    rounded,
     within_bounds,
 )
 from p2prec.model.state import ModelState, factors_first, initial_state
 
 IMPLICIT = LearningParameters(n_factors=4)
-EXPLICIT = LearningParameters(objective="explicit", n_factors=4, value_bits=8)
+EXPLICIT = LearningParameters(objective="explicit", n_factors=4, factors_per_byte=1, gradients_per_byte=2)
 IN_PARTS = LearningParameters(n_factors=4, n_parts=3)
 SWARMS = pytest.mark.parametrize("parameters", [IMPLICIT, EXPLICIT, IN_PARTS], ids=["implicit", "explicit", "in parts"])
-LEVELS = pytest.mark.parametrize("levels", [7, FINE_LEVELS])
+PER_BYTE = pytest.mark.parametrize("per_byte", LEVELS)
 KEYS = [f"item-{i}" for i in range(37)]
 MIXED = ("gradient", "evidence", "gram", "probe")
 
 seeds = st.integers(0, 2**32 - 1)
+places = st.integers(0, DITHER_PERIOD - 1)
 tables = arrays(
     np.float32,
     array_shapes(min_dims=2, max_dims=3, max_side=6),
@@ -49,8 +59,18 @@ tables = arrays(
 )
 
 
-def _shape(table: QuantizedTable, levels: int) -> TableShape:
-    return TableShape(*table.values.shape[-2:], levels)
+def quantize(table: np.ndarray, per_byte: int, place: int) -> QuantizedTable:
+    where = np.full(table.shape[:-2], place) if table.ndim > 2 else place
+    return rounded(table, LEVELS[per_byte], where).quantized()
+
+
+def read(table: QuantizedTable, per_byte: int, place: int) -> np.ndarray:
+    where = np.full(table.values.shape[:-2], place) if table.values.ndim > 2 else place
+    return dequantize(table, LEVELS[per_byte], where)
+
+
+def _shape(table: QuantizedTable, per_byte: int) -> TableShape:
+    return TableShape(*table.values.shape[-2:], per_byte)
 
 
 def _random_state(parameters: LearningParameters, seed: int, age: float) -> ModelState:
@@ -67,72 +87,87 @@ def _random_state(parameters: LearningParameters, seed: int, age: float) -> Mode
 
 
 def test_scales_rise_by_an_eighth_at_most() -> None:
-    assert SCALES[192] == 1
+    assert SCALES[176] == 1
     steps = SCALES[1:] / SCALES[:-1]
     assert steps.min() > 1 and steps.max() == 9 / 8
 
 
-@LEVELS
-@given(tables, seeds)
-def test_every_value_is_within_one_level_and_in_bounds(levels: int, table: np.ndarray, seed: int) -> None:
-    quantized = quantize(table, np.random.default_rng(seed), levels)
-    assert within_bounds(quantized, _shape(quantized, levels))
-    assert quantized.values.dtype == np.int8 and quantized.codes.dtype == np.uint8
-    level = SCALES[quantized.codes][..., None]
-    assert (np.abs(dequantize(quantized) - table) <= level * np.float32(1.001)).all()
+def test_the_dither_is_uniform_and_without_a_pattern() -> None:
+    assert (np.sort(DITHER) == np.repeat((np.arange(1 << 15) + 0.5) / (1 << 15), 2)).all()
+    centred = np.fft.rfft(DITHER - 0.5)
+    correlation = np.fft.irfft(np.abs(centred) ** 2) / DITHER_PERIOD * 12
+    assert correlation[0] == pytest.approx(1, abs=1e-3)
+    assert np.abs(correlation[1:2000]).max() < 0.05
+
+
+def test_levels_are_as_many_as_a_byte_has_room_for() -> None:
+    for per_byte, levels in LEVELS.items():
+        assert levels**per_byte <= 256 < (levels + 1) ** per_byte
+
+
+@PER_BYTE
+@given(tables, places)
+def test_every_value_is_within_half_a_level_and_in_bounds(per_byte: int, table: np.ndarray, place: int) -> None:
+    quantized = quantize(table, per_byte, place)
+    assert within_bounds(quantized, _shape(quantized, per_byte))
+    assert quantized.values.dtype == np.uint8 and quantized.codes.dtype == np.uint8
+    scale = SCALES[quantized.codes][..., None]
+    assert (np.abs(read(quantized, per_byte, place) - table) <= scale * np.float32(0.5001)).all()
     # The smallest scale that is large enough, but for the smallest of all.
     largest = np.abs(table).max(axis=-1)
-    assert (level[..., 0] <= np.maximum(largest / levels * 1.1251, SCALES[0])).all()
-    assert not quantized.values[table == 0].any()
+    assert (scale[..., 0] <= np.maximum(largest / reach(LEVELS[per_byte]) * 1.1251, SCALES[0])).all()
     assert not quantized.codes[largest == 0].any()
 
 
-@LEVELS
-@given(tables, seeds)
-def test_leading_axes_change_no_scale_and_no_more_than_a_level(levels: int, table: np.ndarray, seed: int) -> None:
-    stacked = quantize(np.stack([table, -table]), np.random.default_rng(seed), levels)
-    alone = quantize(table, np.random.default_rng(seed), levels)
-    assert (stacked.codes == alone.codes).all()
-    assert np.abs(stacked.values[0].astype(int) - alone.values).max() <= 1
+@PER_BYTE
+@given(tables, places)
+def test_leading_axes_change_nothing(per_byte: int, table: np.ndarray, place: int) -> None:
+    stacked = quantize(np.stack([table, -table]), per_byte, place)
+    alone = quantize(table, per_byte, place)
+    assert (stacked.codes == alone.codes).all() and (stacked.values[0] == alone.values).all()
     one = QuantizedTable(stacked.codes[1], stacked.values[1])
-    np.testing.assert_array_equal(dequantize(stacked)[1], dequantize(one))
+    np.testing.assert_array_equal(read(stacked, per_byte, place)[1], read(one, per_byte, place))
 
 
-@LEVELS
+@PER_BYTE
 @pytest.mark.parametrize("columns", [1, 16])
-def test_rounding_is_unbiased(levels: int, columns: int) -> None:
+def test_errors_average_out_and_do_not_depend_on_the_value(per_byte: int, columns: int) -> None:
     rng = np.random.default_rng(0)
     table = factors_first(rng.normal(0, 1, (50, columns)).astype(np.float32))
-    mean = np.mean([dequantize(quantize(table, rng, levels)) for _ in range(4000)], axis=0)
-    level = np.abs(table).max(axis=1, keepdims=True) / levels * 9 / 8
-    assert (np.abs(mean - table) < 5 * level / 2 / np.sqrt(4000)).all()
+    chosen = rng.integers(DITHER_PERIOD, size=4000).tolist()
+    errors = np.stack([read(quantize(table, per_byte, place), per_byte, place) for place in chosen]) - table
+    scale = SCALES[quantize(table, per_byte, 0).codes][:, None]
+    assert (np.abs(errors.mean(axis=0)) < 5 * scale / np.sqrt(12 * 4000)).all()
+    assert errors.var(axis=0) / scale**2 == pytest.approx(1 / 12, rel=0.12)
 
 
-@LEVELS
+@PER_BYTE
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf, 1e30])
-def test_broken_numbers_are_not_passed_on(levels: int, broken: float) -> None:
+def test_broken_numbers_are_not_passed_on(per_byte: int, broken: float) -> None:
     table = np.array([[1.0, broken], [1.0, 2.0]], np.float32)
-    quantized = quantize(table, np.random.default_rng(0), levels)
-    assert within_bounds(quantized, _shape(quantized, levels))
-    assert np.abs(dequantize(quantized)[1] - [1, 2]).max() < 2 / levels * 1.126
+    quantized = quantize(table, per_byte, 0)
+    assert within_bounds(quantized, _shape(quantized, per_byte))
+    assert np.abs(read(quantized, per_byte, 0)[1] - [1, 2]).max() < 2 / reach(LEVELS[per_byte]) * 1.126
 
 
-@pytest.mark.parametrize(("levels", "largest_code"), [(7, 250), (FINE_LEVELS, 216)])
-def test_bounds_have_two_sides(levels: int, largest_code: int) -> None:
-    shape = TableShape(1, 2, levels)
-    values = np.array([[-levels, levels]], np.int8)
+@pytest.mark.parametrize(("per_byte", "largest_code"), [(1, 200), (2, 233), (3, 246), (4, 251)])
+def test_bounds_have_two_sides(per_byte: int, largest_code: int) -> None:
+    shape, levels = TableShape(1, 2, per_byte), LEVELS[per_byte]
+    values = np.array([[0, levels - 1]], np.uint8)
 
     def in_bounds(code: int, values: np.ndarray) -> bool:
         return within_bounds(QuantizedTable(np.array([code], np.uint8), values), shape)
 
     for code in range(256):
         assert in_bounds(code, values) is (code <= largest_code), code
-    assert not in_bounds(1, values - 1)
-    assert not in_bounds(1, values + 1)
-    assert within_bounds(QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 2), np.int8)), TableShape(0, 2, levels))
+    if levels < 256:
+        assert not in_bounds(1, values + 1)
+    empty = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 2), np.uint8))
+    assert within_bounds(empty, TableShape(0, 2, per_byte))
     # The largest table that a sender makes is one that a receiver takes.
     table = np.array([[MAX_MAGNITUDE, -MAX_MAGNITUDE]], np.float32)
-    assert within_bounds(quantize(table, np.random.default_rng(0), levels), shape)
+    for place in range(0, DITHER_PERIOD, 97):
+        assert within_bounds(quantize(table, per_byte, place), shape)
 
 
 # All tables
@@ -151,24 +186,42 @@ def test_what_is_transmitted_has_the_shapes_of_the_manifest(parameters: Learning
         sent = quantize_state(parameters, state, part, np.random.default_rng(0))
         shapes = table_shapes(parameters, len(KEYS), part)
         assert sent.part == part
-        for table, shape in zip(sent, shapes, strict=True):
-            assert table.values.shape == (shape.rows, shape.columns)
-            assert table.codes.shape == (shape.rows,)
-            assert within_bounds(table, shape)
-        n_rows = shapes.item_factors.rows
-        assert not sent.evidence.values.reshape(-1)[n_rows:].any()
-        assert not sent.gram.values.reshape(-1)[shapes.item_factors.columns**2 :].any()
-        assert shapes.evidence == TableShape(-(-n_rows // BLOCK), BLOCK, FINE_LEVELS)
-        assert bool(sent.gram.values.size) is bool(sent.probe.values.size) is (part == 0)
+        assert valid(sent, shapes)
+        n_blocks = -(-shapes.item_factors.rows // BLOCK)
+        small = -(-(shapes.item_factors.columns**2) // BLOCK) + 1 if part == 0 else 0
+        assert shapes.vectors == TableShape(n_blocks + small, BLOCK, 1)
+        assert not sent.vectors.values[n_blocks - 1, shapes.item_factors.rows % BLOCK :].any()
+
+
+def _tampered(shapes: TableShapes) -> Iterator[dict[str, Any]]:
+    """What to replace in tables of these shapes, so that they are of no use."""
+    for place in (-1, DITHER_PERIOD):
+        yield {"place": place}
+    for name, shape in zip(("item_factors", "gradient", "vectors"), shapes, strict=True):
+        codes, values = np.zeros(shape.rows, np.uint8), np.zeros((shape.rows, shape.columns), np.uint8)
+        yield {name: QuantizedTable(codes, values[1:])}
+        yield {name: QuantizedTable(codes[1:], values)}
+        yield {name: QuantizedTable(codes + np.uint8(255), values)}
+    for row, column in shapes.padding():
+        values[row, column] = 1
+        yield {"vectors": QuantizedTable(codes, values.copy())}
+        values[row, column] = 0
+
+
+def test_tables_that_nobody_can_have_sent_are_not_valid() -> None:
+    shapes = table_shapes(EXPLICIT, len(KEYS))
+    sent = quantize_state(EXPLICIT, _random_state(EXPLICIT, 0, 0), 0, np.random.default_rng(0))
+    assert valid(sent, shapes) and list(shapes.padding()) == [(2, 5), (4, 9)]
+    for change in _tampered(shapes):
+        assert not valid(dataclasses.replace(sent, **change), shapes), change
 
 
 def test_the_size_of_a_message() -> None:
-    four = table_shapes(LearningParameters(n_factors=16, value_bits=4), 3706)
-    eight = table_shapes(LearningParameters(n_factors=16, value_bits=8), 3706)
     small = 232 * 17 + 16 * 17 + 17
-    assert four.payload_bytes == 2 * 3706 * (8 + 1) + small
-    assert eight.payload_bytes == 2 * 3706 * (16 + 1) + small
-    assert TableShape(3, 3, 7).value_bytes == 5  # an odd count
+    for factors, gradients, factor_bytes in ((1, 1, 32), (2, 2, 16), (4, 4, 8), (2, 4, 12)):
+        learning = LearningParameters(n_factors=16, factors_per_byte=factors, gradients_per_byte=gradients)
+        assert table_shapes(learning, 3706).payload_bytes == 3706 * (factor_bytes + 2) + small
+    assert TableShape(5, 5, 3).value_bytes == 9  # the last byte has one
 
 
 @SWARMS
@@ -202,14 +255,14 @@ def test_an_exchange_conserves_the_sums(parameters: LearningParameters, seed: in
     one, other = _random_state(parameters, seed, ages[0]), _random_state(parameters, seed + 1, ages[1])
     before = [one.copy(), other.copy()]
     exchange(parameters, one, other, np.random.default_rng(seed))
-    levels = {"gradient": (1 << parameters.value_bits - 1) - 1}
+    reached = {"gradient": reach(LEVELS[parameters.gradients_per_byte])}
     for name in MIXED:
         total = getattr(before[0], name) + getattr(before[1], name)
         np.testing.assert_allclose(getattr(one, name) + getattr(other, name), total, rtol=1e-4, atol=1e-4)
         # Rounding apart, both now hold the mean.
         distance = np.abs(getattr(one, name) - getattr(other, name)).max()
         largest = max(np.abs(getattr(state, name)).max() for state in before)
-        assert distance <= 4.6 * largest / levels.get(name, FINE_LEVELS)
+        assert distance <= 1.13 * largest / reached.get(name, 127.5)
 
 
 def test_an_exchange_of_one_part_leaves_the_others_alone() -> None:
@@ -227,14 +280,14 @@ def test_an_exchange_of_one_part_leaves_the_others_alone() -> None:
 
 @given(seed=seeds)
 def test_the_older_copy_prevails(seed: int) -> None:
-    parameters = msgspec.structs.replace(IMPLICIT, value_bits=8)
+    parameters = msgspec.structs.replace(IMPLICIT, factors_per_byte=1)
     old, new = _random_state(parameters, seed, 400), _random_state(parameters, seed + 1, 0)
     before = old.item_factors.copy()
     largest = max(np.abs(before).max(), np.abs(new.item_factors).max())
     exchange(parameters, old, new, np.random.default_rng(seed))
     np.testing.assert_array_equal(old.item_factors, before)
     # The newcomer has taken over the old copy, up to the rounding of both.
-    assert np.abs(new.item_factors - before).max() <= 4.6 * largest / 127
+    assert np.abs(new.item_factors - before).max() <= 1.13 * largest / 127
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))

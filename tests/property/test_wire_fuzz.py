@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import tracemalloc
+from collections.abc import Sequence
 from typing import Literal
 
 import msgpack
@@ -16,7 +17,8 @@ from hypothesis.extra import numpy as hnp
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
 from p2prec.manifest import LearningParameters
-from p2prec.model.quantize import SCALES, QuantizedTable, QuantizedTables, TableShape, quantize_state, table_shapes
+from p2prec.model.quantize import QuantizedTables, quantize_state, table_shapes
+from p2prec.model.rounding import SCALES, QuantizedTable, TableShape, reach
 from p2prec.model.state import initial_state
 from p2prec.peer.messages import (
     Answer,
@@ -42,7 +44,7 @@ from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import Envelope, pack, unpack
 from p2prec.wire.session import Session
 
-LEARNING = LearningParameters(n_factors=3, value_bits=4, n_parts=2)
+LEARNING = LearningParameters(n_factors=3, n_parts=2)
 N_ITEMS = 5
 CODEC = Codec(LEARNING, N_ITEMS)
 SWARM = SwarmId(b"\x01" * 32)
@@ -59,15 +61,15 @@ def _texts(max_size: int) -> st.SearchStrategy[str]:
     return st.text(printable, max_size=max_size)
 
 
-def _table(shape: TableShape, n_used: int | None = None) -> st.SearchStrategy[QuantizedTable]:
-    largest_code = 250 if shape.levels == 7 else 216
+def _table(shape: TableShape, padding: Sequence[tuple[int, int]] = ()) -> st.SearchStrategy[QuantizedTable]:
+    largest_code = {256: 200, 16: 233, 6: 246, 4: 251}[shape.levels]
     codes = hnp.arrays(np.uint8, shape.rows, elements=st.integers(0, largest_code))
-    values = hnp.arrays(np.int8, (shape.rows, shape.columns), elements=st.integers(-shape.levels, shape.levels))
+    values = hnp.arrays(np.uint8, (shape.rows, shape.columns), elements=st.integers(0, shape.levels - 1))
 
     def padded(values: np.ndarray) -> np.ndarray:
         values = values.copy()
-        if n_used is not None:
-            values.reshape(-1)[n_used:] = 0
+        for row, column in padding:
+            values[row, column:] = 0
         return values
 
     return st.builds(QuantizedTable, codes, values.map(padded))
@@ -78,11 +80,10 @@ def _tables(part: int) -> st.SearchStrategy[QuantizedTables]:
     return st.builds(
         QuantizedTables,
         st.just(part),
+        st.integers(0, (1 << 16) - 1),
         _table(shapes.item_factors),
         _table(shapes.gradient),
-        _table(shapes.evidence, shapes.item_factors.rows),
-        _table(shapes.gram, LEARNING.n_factors**2),
-        _table(shapes.probe),
+        _table(shapes.vectors, list(shapes.padding())),
     )
 
 
@@ -137,7 +138,8 @@ def same(one: Message, other: Message) -> bool:
         assert type(one) is type(other) and isinstance(other, Offer | Answer)
         if (one.exchange_id, one.age_rounds) != (other.exchange_id, other.age_rounds):
             return False
-        return one.tables.part == other.tables.part and all(
+        headers = [(tables.part, tables.place) for tables in (one.tables, other.tables)]
+        return headers[0] == headers[1] and all(
             np.array_equal(a.values, b.values) and np.array_equal(a.codes, b.codes)
             for a, b in zip(one.tables, other.tables, strict=True)
         )
@@ -254,8 +256,8 @@ def test_a_mutated_payload_never_becomes_a_broken_message(message: Offer | Answe
     assert received.tables.part in range(LEARNING.n_parts)
     for table, shape in zip(received.tables, table_shapes(LEARNING, N_ITEMS, received.tables.part), strict=True):
         assert (table.values.shape, table.codes.shape) == ((shape.rows, shape.columns), (shape.rows,))
-        assert (np.abs(table.values.astype(int)) <= shape.levels).all()
-        assert (SCALES[table.codes] * shape.levels <= 1125).all()
+        assert (table.values < shape.levels).all()
+        assert (SCALES[table.codes] * reach(shape.levels) <= 1125).all()
     # One meaning, one spelling, but for the lengths of msgpack integers.
     assert msgpack.unpackb(CODEC.encode(received)[1]) == msgpack.unpackb(mutated)
 
@@ -307,13 +309,13 @@ def test_nothing_unsigned_moves_the_order(message: Message, sequence: int, kind:
     assert same(bob.decode(genuine), message)
 
 
-@pytest.mark.parametrize("value_bits", [4, 8])
+@pytest.mark.parametrize("per_byte", [1, 2, 3, 4])
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_whatever_a_peer_quantizes_arrives(
-    value_bits: Literal[4, 8], n_items: int, n_factors: int, n_parts: int, seed: int
+    per_byte: Literal[1, 2, 3, 4], n_items: int, n_factors: int, n_parts: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    learning = LearningParameters(n_factors=n_factors, value_bits=value_bits, n_parts=n_parts)
+    learning = LearningParameters(n_factors=n_factors, factors_per_byte=per_byte, n_parts=n_parts)
     codec = Codec(learning, n_items)
     state = initial_state(learning, bytes(32), [str(i) for i in range(n_items)])
     for table in (state.gradient, state.evidence, state.gram, state.probe, state.item_factors):
@@ -325,15 +327,18 @@ def test_whatever_a_peer_quantizes_arrives(
 
 @given(st.sampled_from([0, 1]), st.data())
 def test_tables_of_any_bytes_are_refused_or_have_this_one_spelling(part: int, data: st.DataObject) -> None:
-    edges = st.sampled_from([0x00, 0x01, 0x07, 0x08, 0x0F, 0x10, 0x70, 0x77, 0x80, 0x90, 0xD8, 0xD9, 0xFA, 0xFB, 0xFF])
+    edges = st.sampled_from(
+        [0x00, 0x01, 0x03, 0x04, 0x40, 0x7F, 0x80, 0xC8, 0xC9, 0xD7, 0xD8, 0xF6, 0xF7, 0xFB, 0xFC, 0xFF]
+    )
+    place = data.draw(st.sampled_from([0, 1, 65_535, 65_536]))
 
     def binary(n_bytes: int) -> bytes:
         return bytes(data.draw(st.lists(edges, min_size=n_bytes, max_size=n_bytes)))
 
     arrays = [binary(n) for s in table_shapes(LEARNING, N_ITEMS, part) for n in (s.rows, s.value_bytes)]
     try:
-        received = CODEC.decode(MessageType.OFFER, msgpack.packb([bytes(16), 0, part, *arrays]))
+        received = CODEC.decode(MessageType.OFFER, msgpack.packb([bytes(16), 0, part, place, *arrays]))
     except RemoteMisbehaviour as refusal:
         assert refusal.reason == Refusal.MALFORMED
         return
-    assert msgpack.unpackb(CODEC.encode(received)[1]) == [bytes(16), 0, part, *arrays]
+    assert msgpack.unpackb(CODEC.encode(received)[1]) == [bytes(16), 0, part, place, *arrays]

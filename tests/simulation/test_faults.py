@@ -112,4 +112,5 @@ def test_a_swarm_outlives_random_faults(make_world: MakeWorld, seed: int) -> Non
         assert len(peer.peer.neighbours) == N_PEERS - 1, name
         assert peer.peer.exchanges > exchanges[name] + 10, name
     factors = np.array([peer.learner.state.item_factors for peer in world.peers.values()])
-    assert np.std(factors, axis=0).mean() < 0.1 * np.std(factors.mean(axis=0)), "the survivors agree"
+    # Six levels keep copies apart a little.
+    assert np.std(factors, axis=0).mean() < 0.3 * np.std(factors.mean(axis=0)), "the survivors agree"

@@ -45,7 +45,7 @@ def test_peers_that_are_sighted_meet_and_learn(make_world: MakeWorld) -> None:
         assert peer.learner.age >= 45
         assert peer.ledger.contributions == peer.peer.contributions > 0
     factors = np.array([p.learner.state.item_factors for p in world.peers.values()])
-    assert np.std(factors, axis=0).mean() < 0.2 * np.std(factors.mean(axis=0))  # four bits keep copies apart a little
+    assert np.std(factors, axis=0).mean() < 0.3 * np.std(factors.mean(axis=0))  # six levels keep copies apart a little
 
 
 def test_view_does_not_exceed_its_bound(make_world: MakeWorld) -> None:
@@ -193,7 +193,7 @@ def test_newcomer_takes_over_what_the_swarm_has_learned(make_world: MakeWorld) -
     newcomer = world.add("newcomer")
     started = np.linalg.norm(newcomer.learner.state.item_factors - mature)
     world.run(5)
-    assert np.linalg.norm(newcomer.learner.state.item_factors - mature) < 0.2 * started
+    assert np.linalg.norm(newcomer.learner.state.item_factors - mature) < 0.4 * started  # it heard few, at six levels
     after = np.mean([p.learner.state.item_factors for n, p in world.peers.items() if n != "newcomer"], axis=0)
     assert np.linalg.norm(after - mature) < 0.2 * started
 

@@ -16,7 +16,7 @@ from p2prec.lab.batched import BatchedSwarm
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
-from p2prec.model.quantize import MAX_MAGNITUDE
+from p2prec.model.rounding import MAX_MAGNITUDE
 from p2prec.model.state import FIELDS
 from p2prec.types import IndexArray
 
@@ -94,7 +94,11 @@ def batched(
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(
     ("objective", "changes"),
-    [("explicit", {}), ("implicit", {}), ("implicit", {"n_parts": 3, "value_bits": 8, "segment_interactions": 5})],
+    [
+        ("explicit", {}),
+        ("implicit", {}),
+        ("implicit", {"n_parts": 3, "factors_per_byte": 1, "segment_interactions": 5}),
+    ],
 )
 def test_it_plays_what_the_learners_play(
     name: str, objective: Literal["implicit", "explicit"], changes: dict[str, Any]
@@ -119,7 +123,7 @@ def test_it_plays_what_the_learners_play(
 @pytest.mark.parametrize("name", BACKENDS)
 def test_on_a_bad_network_too(name: str) -> None:
     """With its own random bits: the same course of events, and tables that differ by chance only."""
-    learning, privacy = parameters("explicit", contribute_every_exchanges=4, value_bits=8)
+    learning, privacy = parameters("explicit", contribute_every_exchanges=4, factors_per_byte=1, gradients_per_byte=1)
     conditions = Conditions(drop=0.3, online=0.6)
     one = LabSwarm(learning, privacy, KEYS, SEED, people(), np.random.default_rng(3), conditions=conditions)
     other = batched(name, learning, privacy, conditions=conditions)

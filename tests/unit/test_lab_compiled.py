@@ -22,7 +22,7 @@ from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.lab.topology import random_views
 from p2prec.manifest import recommended
-from p2prec.model.quantize import MAX_MAGNITUDE
+from p2prec.model.rounding import MAX_MAGNITUDE
 from p2prec.model.state import FIELDS
 
 pytest.importorskip("numba", reason="numba is not installed: pip install 'p2prec[fast]'")
@@ -65,7 +65,9 @@ def assert_same(one: LabSwarm, other: LabSwarm) -> None:
 
 
 @pytest.mark.parametrize("objective", ["explicit", "implicit"])
-@pytest.mark.parametrize("changes", [{}, {"n_parts": 3}, {"n_parts": 2, "value_bits": 8}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_parts": 3}, {"n_parts": 2, "factors_per_byte": 1, "gradients_per_byte": 2}]
+)
 @pytest.mark.parametrize("conditions", [None, Conditions(drop=0.3, online=0.6)])
 def test_the_same_to_the_bit(objective: Objective, changes: dict[str, Any], conditions: Conditions | None) -> None:
     numpy = swarm(LabSwarm, objective, conditions, **changes)

@@ -122,7 +122,7 @@ def test_sums_are_conserved_under_loss() -> None:
 
 
 def test_consensus_distance_is_zero_for_equal_copies_and_shrinks_as_they_mix() -> None:
-    lab = swarm(learning=msgspec.structs.replace(ONCE, value_bits=8))
+    lab = swarm(learning=msgspec.structs.replace(ONCE, factors_per_byte=1))
     assert lab.consensus_distance() == pytest.approx(0, abs=1e-6)
     lab.run(3)
     early = lab.consensus_distance()

@@ -98,7 +98,7 @@ def test_every_parameter_is_part_of_the_id_and_the_packing_is_not() -> None:
         ("n_factors = 16", "n_factors = 257", "n_factors"),
         ("momentum = 0.5", "momentum = 1.0", "momentum"),
         ("momentum = 0.5", "momentun = 0.5", "momentun"),
-        ("format = 2", "format = 1", "format"),
+        ("format = 3", "format = 2", "format"),
         ('objective = "implicit"', 'objective = "both"', "objective"),
         ("clip_norm = 6.0", "clip_norm = 0.0", "clip_norm"),
         ("delta = 1e-05", "delta = 0.1", "delta"),

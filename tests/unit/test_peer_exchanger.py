@@ -9,7 +9,8 @@ import pytest
 
 from p2prec.config import PeerSettings
 from p2prec.errors import RemoteMisbehaviour
-from p2prec.model.quantize import QuantizedTable, QuantizedTables
+from p2prec.model.quantize import QuantizedTables
+from p2prec.model.rounding import QuantizedTable
 from p2prec.peer.exchange import MAX_IN_DOUBT, MAX_REMEMBERED, Exchanger
 from p2prec.peer.messages import (
     Answer,
@@ -29,15 +30,14 @@ RNG = np.random.default_rng(0)
 
 
 def rows(value: int, n: int, k: int) -> QuantizedTable:
-    return QuantizedTable(np.full(n, 150, np.uint8), np.full((n, k), value, np.int8))
+    return QuantizedTable(np.full(n, 150, np.uint8), np.full((n, k), value, np.uint8))
 
 
 def tables(value: int, part: int = 0) -> QuantizedTables:
-    shapes = (3, 2), (3, 2), (1, 16), (2, 2), (1, 16)
-    return QuantizedTables(part, *(rows(value, n, k) for n, k in shapes))
+    return QuantizedTables(part, 0, *(rows(value, n, k) for n, k in ((3, 2), (3, 2), (3, 16))))
 
 
-WILD = -1
+WILD = 255
 """What no honest peer sends, to `Model`."""
 
 

@@ -13,7 +13,8 @@ import pytest
 from p2prec.errors import RemoteMisbehaviour, UsageError
 from p2prec.identity import Identity
 from p2prec.manifest import LearningParameters
-from p2prec.model.quantize import QuantizedTable, QuantizedTables, TableShape, table_shapes
+from p2prec.model.quantize import QuantizedTables, table_shapes
+from p2prec.model.rounding import QuantizedTable, TableShape
 from p2prec.peer.messages import (
     Answer,
     Close,
@@ -38,17 +39,17 @@ from p2prec.wire.fields import unpack_array
 from p2prec.wire.limits import MAX_FRAME_BYTES, MAX_PEERS_PAYLOAD_BYTES
 from p2prec.wire.tables import pack_values, unpack_values
 
-LEARNING = LearningParameters(n_factors=3, value_bits=4, n_parts=2)
-EIGHT_BITS = msgspec.structs.replace(LEARNING, value_bits=8)
+LEARNING = LearningParameters(n_factors=3, factors_per_byte=3, gradients_per_byte=4, n_parts=2)
+OTHERWISE = msgspec.structs.replace(LEARNING, factors_per_byte=1, gradients_per_byte=2)
 N_ITEMS = 21
 N_ROWS = 11
-"""Of part 0: an odd number of values, and 5 rows of padding in the evidence."""
+"""Of part 0: 33 values, the last byte of the gradient has one; and 5 values of padding in the evidence."""
 CODEC = Codec(LEARNING, N_ITEMS)
 PEER_ID = Identity.from_seed(bytes(32)).peer_id
 ID16 = bytes(range(16))
-LARGEST_CODE = {4: 250, 8: 216}
-"""By the bits of a value."""
-PART, CODES, VALUES = 2, range(3, 13, 2), range(4, 14, 2)
+LARGEST_CODES = 246, 251, 200
+"""Of each table."""
+PART, PLACE, CODES, VALUES = 2, 3, range(4, 10, 2), range(5, 11, 2)
 """Where they are among the fields of an offer."""
 
 
@@ -56,20 +57,14 @@ def tables(part: int = 0, learning: LearningParameters = LEARNING) -> QuantizedT
     rng = np.random.default_rng(part)
     shapes = table_shapes(learning, N_ITEMS, part)
 
-    def table(shape: TableShape, n_used: int | None = None) -> QuantizedTable:
-        values = rng.integers(-shape.levels, shape.levels + 1, (shape.rows, shape.columns), dtype=np.int8)
-        if n_used is not None:
-            values.reshape(-1)[n_used:] = 0
-        return QuantizedTable(rng.integers(0, 217, shape.rows, dtype=np.uint8), values)
+    def table(shape: TableShape) -> QuantizedTable:
+        values = rng.integers(0, shape.levels, (shape.rows, shape.columns), dtype=np.uint8)
+        return QuantizedTable(rng.integers(0, 201, shape.rows, dtype=np.uint8), values)
 
-    return QuantizedTables(
-        part,
-        table(shapes.item_factors),
-        table(shapes.gradient),
-        table(shapes.evidence, shapes.item_factors.rows),
-        table(shapes.gram, 9),
-        table(shapes.probe),
-    )
+    vectors = table(shapes.vectors)
+    for row, column in shapes.padding():
+        vectors.values[row, column:] = 0
+    return QuantizedTables(part, 65_535, table(shapes.item_factors), table(shapes.gradient), vectors)
 
 
 def fields(message: Message) -> list[Any]:
@@ -114,13 +109,14 @@ def test_every_small_message_survives(message: Message) -> None:
 
 @pytest.mark.parametrize("kind", [Offer, Answer])
 @pytest.mark.parametrize("part", [0, 1])
-@pytest.mark.parametrize("learning", [LEARNING, EIGHT_BITS], ids=["4 bits", "8 bits"])
+@pytest.mark.parametrize("learning", [LEARNING, OTHERWISE], ids=["3 and 4 a byte", "1 and 2 a byte"])
 def test_tables_survive_to_the_bit(kind: type[Offer] | type[Answer], part: int, learning: LearningParameters) -> None:
     codec = Codec(learning, N_ITEMS)
     sent = kind(ID16, 7, tables(part, learning))
     received = codec.decode(*codec.encode(sent))
     assert isinstance(received, kind)
     assert (received.exchange_id, received.age_rounds, received.tables.part) == (ID16, 7, part)
+    assert received.tables.place == 65_535
     for one, other in zip(sent.tables, received.tables, strict=True):
         assert np.array_equal(one.values, other.values) and one.values.dtype == other.values.dtype
         assert np.array_equal(one.codes, other.codes) and one.codes.dtype == other.codes.dtype
@@ -136,31 +132,41 @@ def test_a_received_table_cannot_be_written_to() -> None:
                 array[0] = 1
 
 
-def test_values_go_column_by_column_two_to_a_byte() -> None:
-    shape = TableShape(3, 1, 7)
-    packed = pack_values(np.array([[1], [-7], [-1]], np.int8), shape)
-    assert packed == b"\x91\x0f"
-    assert unpack_values(packed, shape).tolist() == [[1], [-7], [-1]]
-    assert pack_values(np.array([[1, 2], [3, -4]], np.int8), TableShape(2, 2, 7)) == b"\x31\xc2"
-    assert pack_values(np.array([[1, 2], [3, -4]], np.int8), TableShape(2, 2, 127)) == b"\x01\x03\x02\xfc"
-    assert pack_values(np.zeros((0, 2), np.int8), TableShape(0, 2, 7)) == b""
+@pytest.mark.parametrize(
+    ("per_byte", "packed"),
+    [(1, b"\1\3\2\3\0\1"), (2, b"\x31\x32\x10"), (3, bytes([1 + 18 + 72, 3 + 36])), (4, b"\xed\4")],
+)
+def test_values_go_column_by_column_some_to_a_byte(per_byte: int, packed: bytes) -> None:
+    shape, values = TableShape(3, 2, per_byte), np.array([[1, 3], [3, 0], [2, 1]], np.uint8)
+    assert pack_values(values, shape) == packed
+    assert unpack_values(packed, shape).tolist() == values.tolist()
+    assert pack_values(np.zeros((0, 2), np.uint8), TableShape(0, 2, per_byte)) == b""
 
 
-def test_every_four_bits_mean_what_twos_complement_says() -> None:
-    every = unpack_values(bytes(range(256)), TableShape(512, 1, 7)).reshape(-1)
-    expected = [half - 16 if half > 7 else half for byte in range(256) for half in (byte & 15, byte >> 4)]
-    assert every.tolist() == expected
+@pytest.mark.parametrize("per_byte", [1, 2, 3, 4])
+def test_every_byte_means_what_its_digits_say_or_nothing(per_byte: int) -> None:
+    shape = TableShape(per_byte, 1, per_byte)
+    meanings = set()
+    for byte in range(256):
+        if byte < shape.levels**per_byte:
+            values = unpack_values(bytes([byte]), shape)
+            assert pack_values(values, shape) == bytes([byte])
+            meanings.add(tuple(values.reshape(-1).tolist()))
+        else:
+            with pytest.raises(RemoteMisbehaviour, match="stands for no values"):
+                unpack_values(bytes([byte]), shape)
+    assert len(meanings) == {1: 256, 2: 256, 3: 216, 4: 256}[per_byte]
 
 
 def test_parts_without_rows_are_parts() -> None:
     """Five items in four parts: two rows, two, one and none."""
     learning = msgspec.structs.replace(LEARNING, n_parts=4)
     codec = Codec(learning, 5)
-    empty = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 3), np.int8))
-    nothing = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 16), np.int8))
-    received = codec.decode(*codec.encode(Offer(ID16, 0, QuantizedTables(3, empty, empty, nothing, nothing, nothing))))
+    empty = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8))
+    nothing = QuantizedTable(np.zeros(0, np.uint8), np.zeros((0, 16), np.uint8))
+    received = codec.decode(*codec.encode(Offer(ID16, 0, QuantizedTables(3, 0, empty, empty, nothing))))
     assert isinstance(received, Offer)
-    assert [table.values.size for table in received.tables] == [0] * 5
+    assert [table.values.size for table in received.tables] == [0] * 3
 
 
 # Tables
@@ -184,6 +190,13 @@ def test_a_part_that_there_is_not_is_malformed(part: Any) -> None:
     assert refused(MessageType.OFFER, _offer_with(PART, part)) == Refusal.MALFORMED
 
 
+@pytest.mark.parametrize(
+    ("place", "is_valid"), [(0, True), (65_535, True), (65_536, False), (-1, False), (True, False)]
+)
+def test_the_place_in_the_dither_is_bounded(place: int, is_valid: bool) -> None:
+    _accepted(_offer_with(PLACE, place), is_valid)
+
+
 @pytest.mark.parametrize("part", [0, 1])
 def test_tables_of_one_part_are_not_those_of_another(part: int) -> None:
     decode(MessageType.OFFER, _offer_with(PART, part, part))
@@ -205,61 +218,51 @@ def test_tables_of_another_type_are_malformed(position: int, value: Any) -> None
     assert refused(MessageType.ANSWER, _offer_with(position, value)) == Refusal.MALFORMED
 
 
-@pytest.mark.parametrize("position", CODES)
+@pytest.mark.parametrize(("position", "largest"), list(zip(CODES, LARGEST_CODES, strict=True)))
 @pytest.mark.parametrize("beyond", [0, 1])
-def test_scale_codes_are_bounded(position: int, beyond: int) -> None:
+def test_scale_codes_are_bounded(position: int, largest: int, beyond: int) -> None:
     n_rows = len(fields(Offer(ID16, 0, tables()))[position])
-    largest = LARGEST_CODE[4 if position in CODES[:2] else 8]
     _accepted(_offer_with(position, bytes(n_rows - 1) + bytes([largest + beyond])), beyond == 0)
 
 
-@pytest.mark.parametrize("position", VALUES[:2])
-@pytest.mark.parametrize(("value", "is_valid"), [(-7, True), (7, True), (-8, False)])
-@pytest.mark.parametrize("place", range(0, 33, 8))
-def test_values_of_four_bits_are_bounded(position: int, value: int, is_valid: bool, place: int) -> None:
-    values = np.zeros(34, np.uint8)
-    values[place] = value & 0xF
-    _accepted(_offer_with(position, (values[::2] | values[1::2] << 4).tobytes()), is_valid)
+@pytest.mark.parametrize(("value", "is_valid"), [(215, True), (216, False), (255, False)])
+@pytest.mark.parametrize("place", [0, 5, 10])
+def test_three_values_to_a_byte_are_bounded(value: int, is_valid: bool, place: int) -> None:
+    values = np.zeros(11, np.uint8)
+    values[place] = value
+    _accepted(_offer_with(VALUES[0], values.tobytes()), is_valid)
 
 
-@pytest.mark.parametrize(("value", "is_valid"), [(-127, True), (127, True), (-128, False)])
-def test_values_of_eight_bits_are_bounded(value: int, is_valid: bool) -> None:
-    for position in VALUES[2:]:
-        _accepted(_offer_with(position, np.array([value] + 15 * [0], np.int8).tobytes()), is_valid)
+@pytest.mark.parametrize(("last", "is_valid"), [(3, True), (4, False), (0x40, False)])
+def test_what_the_last_byte_has_left_is_zero(last: int, is_valid: bool) -> None:
+    _accepted(_offer_with(VALUES[1], bytes(8) + bytes([last])), is_valid)
 
 
-@pytest.mark.parametrize(("last", "is_valid"), [(0x07, True), (0x17, False), (0x87, False)])
-def test_the_half_byte_after_an_odd_number_of_values_is_zero(last: int, is_valid: bool) -> None:
-    values = _offer_with(VALUES[0], bytes(16) + bytes([last]))
-    _accepted(values, is_valid)
+def _with_vectors(values: np.ndarray) -> list[Any]:
+    """values: (rows, 16) uint8."""
+    return _offer_with(VALUES[2], pack_values(values, TableShape(*values.shape, 1)))
 
 
 @pytest.mark.parametrize(
-    ("position", "index", "is_valid"),
-    [
-        (VALUES[2], 10, True),
-        (VALUES[2], 11, False),
-        (VALUES[2], 15, False),
-        (VALUES[3], 8, True),
-        (VALUES[3], 9, False),
-    ],
+    ("row", "column", "is_valid"),
+    [(0, 10, True), (0, 11, False), (0, 15, False), (1, 8, True), (1, 9, False), (2, 15, True)],
 )
-def test_the_padding_of_a_vector_is_zero(position: int, index: int, is_valid: bool) -> None:
-    vector = np.zeros(16, np.int8)
-    vector[index] = 1
-    _accepted(_offer_with(position, vector.tobytes()), is_valid)
+def test_the_padding_of_vectors_is_zero(row: int, column: int, is_valid: bool) -> None:
+    """Eleven values of evidence, nine of the gram, and a full row of probe."""
+    vectors = np.zeros((3, 16), np.uint8)
+    vectors[row, column] = 1
+    _accepted(_with_vectors(vectors), is_valid)
 
 
 def test_the_padding_is_in_the_last_row_of_many() -> None:
-    codec = Codec(msgspec.structs.replace(LEARNING, n_parts=1), 37)
-    shape = TableShape(3, 16, 127)
-    for index, is_valid in ((36, True), (37, False), (47, False)):
-        vector = np.zeros(48, np.int8)
-        vector[index] = 1
-        shapes = table_shapes(msgspec.structs.replace(LEARNING, n_parts=1), 37)
+    learning = msgspec.structs.replace(LEARNING, n_parts=1)
+    codec, shapes = Codec(learning, 37), table_shapes(learning, 37)
+    for row, column, is_valid in ((1, 15, True), (2, 4, True), (2, 5, False), (2, 15, False)):
+        vectors = np.zeros((5, 16), np.uint8)
+        vectors[row, column] = 1
         arrays = [piece for s in shapes for piece in (bytes([9] * s.rows), bytes(s.value_bytes))]
-        arrays[5] = pack_values(vector.reshape(3, 16), shape)
-        payload = msgpack.packb([ID16, 0, 0, *arrays])
+        arrays[5] = pack_values(vectors, shapes.vectors)
+        payload = msgpack.packb([ID16, 0, 0, 0, *arrays])
         if is_valid:
             codec.decode(MessageType.OFFER, payload)
         else:
@@ -269,26 +272,25 @@ def test_the_padding_is_in_the_last_row_of_many() -> None:
 
 def test_only_tables_of_this_swarm_are_encoded() -> None:
     good = tables()
-    wrong_grams = (
-        QuantizedTable(good.gram.codes, good.gram.values[:, :15]),
-        QuantizedTable(good.gram.codes[:0], good.gram.values),
-        QuantizedTable(good.gram.codes.astype(np.float32), good.gram.values),
-        QuantizedTable(good.gram.codes, np.full((1, 16), -128, np.int8)),
+    codes, values = good.gradient.codes, good.gradient.values
+    wrong = (
+        QuantizedTable(codes, values[:, :2]),
+        QuantizedTable(codes[:0], values),
+        QuantizedTable(codes.astype(np.float32), values),
+        QuantizedTable(codes, values.astype(np.int8)),
+        QuantizedTable(codes, np.full((N_ROWS, 3), 4, np.uint8)),  # would arrive as another value's
     )
-    for gram in wrong_grams:
+    for gradient in wrong:
         with pytest.raises(ValueError, match="a table of"):
-            CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, gram=gram)))
+            CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, gradient=gradient)))
     for part in (-1, 2):
         with pytest.raises(ValueError, match="part"):
             CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, part=part)))
-    too_large = QuantizedTable(good.gradient.codes, np.full((N_ROWS, 3), 8, np.int8))  # would arrive as -8
-    with pytest.raises(ValueError, match="a table of"):
-        CODEC.encode(Offer(ID16, 0, dataclasses.replace(good, gradient=too_large)))
 
 
 def test_what_the_other_side_would_refuse_is_not_sent() -> None:
     broken = tables()
-    broken.gram.values[0, 9] = 1
+    broken.vectors.values[0, 11] = 1
     for message in (Offer(ID16, 0, broken), Commit(b"short"), PeersRequest(65), Ping(b"")):
         with pytest.raises(ValueError, match="not a valid"):
             CODEC.encode(message)
@@ -437,7 +439,7 @@ def test_a_goodbye_carries_any_text() -> None:
 
 def test_a_swarm_whose_tables_do_not_fit_is_refused_at_once() -> None:
     room = MAX_FRAME_BYTES - 128 - 96  # of the payload and of the envelope
-    learning = LearningParameters(n_factors=1, value_bits=8)
+    learning = LearningParameters(n_factors=1, factors_per_byte=1, gradients_per_byte=1)
     # A row of two tables takes 2 bytes each, one of 16 rows of evidence 17; gram and probe 17 each.
     n_items = (room - 34) * 16 // 81
     while table_shapes(learning, n_items + 1).payload_bytes <= room:

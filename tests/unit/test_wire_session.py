@@ -93,7 +93,7 @@ def test_a_session_is_established_by_both_hellos() -> None:
 
 def test_the_session_id_does_not_depend_on_who_dialled() -> None:
     assert session_id(b"a" * 16, b"b" * 16) == session_id(b"b" * 16, b"a" * 16)
-    assert session_id(b"a" * 16, b"b" * 16) == hashlib.sha256(b"p2prec/2 session" + b"a" * 16 + b"b" * 16).digest()
+    assert session_id(b"a" * 16, b"b" * 16) == hashlib.sha256(b"p2prec/3 session" + b"a" * 16 + b"b" * 16).digest()
 
 
 def test_the_signed_bytes_are_laid_out_as_documented() -> None:
@@ -106,7 +106,7 @@ def test_the_signed_bytes_are_laid_out_as_documented() -> None:
         sequence=258,
         payload=b"payload",
     )
-    parts = [b"p2prec/2 message", b"s" * 32, b"a" * 32, b"b" * 32, b"n" * 32, b"\x08", bytes(6) + b"\x01\x02"]
+    parts = [b"p2prec/3 message", b"s" * 32, b"a" * 32, b"b" * 32, b"n" * 32, b"\x08", bytes(6) + b"\x01\x02"]
     assert signed == b"".join(parts) + hashlib.sha256(b"payload").digest()
     assert len(signed) == 185
 
@@ -114,7 +114,7 @@ def test_the_signed_bytes_are_laid_out_as_documented() -> None:
 def test_the_envelope_is_five_fields() -> None:
     alice, _ = pair()
     version, kind, sequence, payload, signature = msgpack.unpackb(alice.encode(ping(0)))
-    assert (version, kind, sequence, payload, len(signature)) == (2, 8, 1, b"\x91\xc4\x08" + bytes(8), 64)
+    assert (version, kind, sequence, payload, len(signature)) == (3, 8, 1, b"\x91\xc4\x08" + bytes(8), 64)
 
 
 def test_a_copied_identity_can_hold_a_session_with_itself() -> None:
@@ -325,7 +325,7 @@ def test_another_version_is_named(version: object) -> None:
         refused = refusal(bob, frame)
         assert refused.reason == Refusal.MALFORMED
         assert refused.fatal
-        assert "this peer version 2" in str(refused) and f"{version!r:.20}" in str(refused)
+        assert "this peer version 3" in str(refused) and f"{version!r:.20}" in str(refused)
 
 
 @pytest.mark.parametrize(
@@ -357,5 +357,5 @@ def test_other_envelopes_are_malformed(fields: list[object]) -> None:
 
 def test_a_sequence_number_may_be_as_large_as_64_bits() -> None:
     _, bob = pair()
-    frame = msgpack.packb([2, 8, (1 << 64) - 1, b"", bytes(64)])
+    frame = msgpack.packb([3, 8, (1 << 64) - 1, b"", bytes(64)])
     assert refusal(bob, frame).reason == Refusal.SPLICED

@@ -123,7 +123,7 @@ def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
     for (origin, to, number, token, _, kind, body, signature), entry in zip(entries, PRIVATE["relayed"], strict=True):
         assert origin == alice
         assert to == (b"" if entry["to"] is None else bytes.fromhex(bob["public_key"]))
-        signed = b"p2prec/2 relayed" + bytes.fromhex(PRIVATE["swarm_id"]) + origin + (to or bytes(32))
+        signed = b"p2prec/3 relayed" + bytes.fromhex(PRIVATE["swarm_id"]) + origin + (to or bytes(32))
         signed += bytes([number]) + token + bytes([kind]) + hashlib.sha256(body).digest()
         assert signed.hex() == entry["signature_input"]
         Ed25519PublicKey.from_public_bytes(alice).verify(signature, signed)
@@ -158,7 +158,7 @@ def test_there_is_one_version() -> None:
 
 
 def test_the_text_names_every_field_and_reason_and_message() -> None:
-    text = (PROTOCOLS / "wire-v2.md").read_text(encoding="utf-8")
+    text = (PROTOCOLS / "wire-v3.md").read_text(encoding="utf-8")
     for struct_ in (Manifest, LearningParameters, PrivacyParameters, Promise, CatalogueReference):
         for field in struct_.__struct_fields__:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
@@ -203,13 +203,13 @@ def test_the_signatures_follow_from_the_text(entry: dict[str, Any]) -> None:
     sender = bytes.fromhex(peers[entry["from"]]["public_key"])
     receiver = bytes.fromhex(peers["bob" if entry["from"] == "alice" else "alice"]["public_key"])
     nonces = sorted(bytes.fromhex(peer["session_nonce"]) for peer in peers.values())
-    session = hashlib.sha256(b"p2prec/2 session" + b"".join(nonces)).digest()
+    session = hashlib.sha256(b"p2prec/3 session" + b"".join(nonces)).digest()
     assert session.hex() == INDEX["session_id"]
     version, kind, sequence, payload, signature = msgpack.unpackb(read(entry["file"]))
-    signed = b"p2prec/2 message" + bytes.fromhex(INDEX["swarm"]["swarm_id"]) + sender + receiver
+    signed = b"p2prec/3 message" + bytes.fromhex(INDEX["swarm"]["swarm_id"]) + sender + receiver
     signed += bytes(32) if kind == 1 else session
     signed += struct.pack(">BQ", kind, sequence) + hashlib.sha256(payload).digest()
-    assert (version, kind, sequence) == (2, entry["type"], entry["sequence"])
+    assert (version, kind, sequence) == (3, entry["type"], entry["sequence"])
     assert signed.hex() == entry["signature_input"]
     Ed25519PublicKey.from_public_bytes(sender).verify(signature, signed)
 
@@ -217,32 +217,50 @@ def test_the_signatures_follow_from_the_text(entry: dict[str, Any]) -> None:
 def test_the_table_shapes_follow_from_the_text() -> None:
     fields = tomllib.loads(read("swarm.toml").decode())
     n_items, learning = fields["catalogue"]["n_items"], fields["learning"]
-    largest = {4: 7, 8: 127}[learning["value_bits"]]
+    levels = {1: 256, 2: 16, 3: 6, 4: 4}
     columns = learning["n_factors"]  # implicit
     size = -(-n_items // learning["n_parts"])
     for part, shapes in enumerate(INDEX["swarm"]["table_shapes"]):
         n_rows = min((part + 1) * size, n_items) - min(part * size, n_items)
         assert shapes == {
-            "item_factors": [n_rows, columns, largest],
-            "gradient": [n_rows, columns, largest],
-            "evidence": [-(-n_rows // 16), 16, 127],
-            "gram": [-(-(columns**2) // 16) if part == 0 else 0, 16, 127],
-            "probe": [1 if part == 0 else 0, 16, 127],
+            "item_factors": [n_rows, columns, levels[learning["factors_per_byte"]]],
+            "gradient": [n_rows, columns, levels[learning["gradients_per_byte"]]],
+            "vectors": [-(-n_rows // 16) + (-(-(columns**2) // 16) + 1 if part == 0 else 0), 16, 256],
         }
 
 
 def test_the_scales_follow_from_the_text() -> None:
     scales = struct.unpack("<256f", read(INDEX["scales"]["file"]))
-    assert list(scales) == [(1 + code % 8 / 8) * 2.0 ** (code // 8 - 24) for code in range(256)]
-    assert (scales[0], scales[192], scales[255]) == (2**-24, 1, 240)
+    assert list(scales) == [(1 + code % 8 / 8) * 2.0 ** (code // 8 - 22) for code in range(256)]
+    assert (scales[0], scales[176], scales[255]) == (2**-22, 1, 960)
 
 
-def _values(data: bytes, n_values: int, largest: int) -> list[int]:
-    if largest == 127:
-        return list(struct.unpack(f"{n_values}b", data))
-    halves = [half for byte in data for half in (byte & 0xF, byte >> 4)]
-    assert not any(halves[n_values:])
-    return [half - 16 if half > 7 else half for half in halves[:n_values]]
+def _dither() -> list[float]:
+    drawn = []
+    for place in range(1 << 16):
+        k = place ^ place >> 8
+        k = k * 0x88B5 % 65_536
+        k ^= k >> 7
+        k = k * 0xDB2D % 65_536
+        drawn.append((((k ^ k >> 9) >> 1) + 0.5) / 32_768)
+    return drawn
+
+
+DITHER = _dither()
+
+
+def test_the_dither_follows_from_the_text() -> None:
+    assert hashlib.sha256(struct.pack("<65536f", *DITHER)).hexdigest() == INDEX["dither"]["sha256"]
+    assert [u * 65_536 for u in DITHER[:8]] == INDEX["dither"]["first"]
+    assert sorted(DITHER) == [(part // 2 + 0.5) / 32_768 for part in range(1 << 16)]
+
+
+def _values(data: bytes, n_values: int, levels: int) -> list[int]:
+    per_byte = {256: 1, 16: 2, 6: 3, 4: 4}[levels]
+    assert all(byte < levels**per_byte for byte in data)
+    digits = [byte // levels**k % levels for byte in data for k in range(per_byte)]
+    assert not any(digits[n_values:])
+    return digits[:n_values]
 
 
 @pytest.mark.parametrize("entry", INDEX["conversation"], ids=lambda entry: entry["file"])
@@ -250,17 +268,23 @@ def test_the_tables_follow_from_the_text(entry: dict[str, Any]) -> None:
     if "tables" not in entry["message"]:
         return
     _, _, _, payload, _ = msgpack.unpackb(read(entry["file"]))
-    exchange_id, age_rounds, part, *arrays = msgpack.unpackb(payload)
+    exchange_id, age_rounds, part, place, *arrays = msgpack.unpackb(payload)
     assert exchange_id.hex() == entry["message"]["exchange_id"]
     assert age_rounds == entry["message"]["age_rounds"]
     assert part == entry["message"]["tables"]["part"]
-    names = ("item_factors", "gradient", "evidence", "gram", "probe")
+    assert place == entry["message"]["tables"]["place"]
+    scales = struct.unpack("<256f", read(INDEX["scales"]["file"]))
+    names = ("item_factors", "gradient", "vectors")
     for name, codes, data in zip(names, arrays[::2], arrays[1::2], strict=True):
-        n_rows, n_columns, largest = INDEX["swarm"]["table_shapes"][part][name]
+        n_rows, n_columns, levels = INDEX["swarm"]["table_shapes"][part][name]
         expected = entry["message"]["tables"][name]
         assert list(codes) == expected["codes"]
-        values = _values(data, n_rows * n_columns, largest)
+        values = _values(data, n_rows * n_columns, levels)
         assert [values[i::n_rows] for i in range(n_rows)] == expected["values"]
+        seen = [v + 0.5 - (DITHER[(place + n) % 65_536] + (levels - 1) / 2) for n, v in enumerate(values)]
+        product = [np.float32(scales[codes[n % n_rows]]) * np.float32(one) for n, one in enumerate(seen)]
+        assert [product[i::n_rows] for i in range(n_rows)] == entry["read"][name]
+        place += len(values)
 
 
 def test_the_common_start_follows_from_the_text() -> None:

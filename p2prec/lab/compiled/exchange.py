@@ -9,39 +9,41 @@ import numpy as np
 
 from p2prec.lab.compiled.machine import compiled, next_uint32
 from p2prec.lab.schedule import Fate
-from p2prec.model.quantize import (
-    _BITS,
-    _BITS_OF_CODE_0,
-    _DITHER,
-    _DITHER_PERIOD,
-    AGE_CAP,
-    BLOCK,
-    FINE_LEVELS,
+from p2prec.model.quantize import AGE_CAP, BLOCK
+from p2prec.model.rounding import (
+    BITS_OF_CODE_0,
+    DITHER_PERIOD,
     MAX_CODE,
     MAX_MAGNITUDE,
+    SCALE_BITS,
+    SCALE_MARGIN,
+    reach,
+    shifted_dither,
 )
 from p2prec.model.state import PROBE_WIDTH
+from p2prec.types import FloatArray
 
 _MAX_BITS = int(np.float32(MAX_MAGNITUDE).view(np.int32))
 _APPLIED, _OFFER_LOST = int(Fate.APPLIED), int(Fate.OFFER_LOST)
-N_STARTS = 3
-"""Places in the dither that a side of an exchange draws: for Q, for S, for what is small."""
+
+
+def levels_of(levels: int) -> tuple[FloatArray, np.float32]:
+    """What the kernels round to so many levels by: what is added, and what a row's largest magnitude is multiplied with."""
+    return shifted_dither(levels), np.float32(SCALE_MARGIN / reach(levels))
 
 
 @compiled()
-def draw_answers(meetings: Any, slots: Any, bounds: Any, generators: Any, starts: Any) -> None:
-    """Draw what the responders of the meetings `slots` draw; meetings: as of `exchange`; starts: (n, N_STARTS) int64, to fill."""
+def draw_answers(meetings: Any, slots: Any, generators: Any, places: Any) -> None:
+    """Draw what the responders of the meetings `slots` draw; meetings: as of `exchange`; places: (n,) int64, to fill."""
     for slot in slots:
-        part = meetings[slot, 2]
-        if bounds[part, 1] > bounds[part, 0] and meetings[slot, 3] != _OFFER_LOST:
-            _draw_starts(generators[meetings[slot, 1]], starts[slot])
+        if meetings[slot, 3] != _OFFER_LOST:
+            places[slot] = _draw_place(generators[meetings[slot, 1]])
 
 
 @compiled()
-def _draw_starts(generator: Any, starts: Any) -> None:
-    for table in range(N_STARTS):
-        # What `Generator.integers` makes of 32 bits when the bound is a power of two.
-        starts[table] = next_uint32(generator[0], generator[1]) // ((1 << 32) // _DITHER_PERIOD)
+def _draw_place(generator: Any) -> int:
+    # What `Generator.integers` makes of 32 bits when the bound is a power of two.
+    return np.int64(next_uint32(generator[0], generator[1]) // ((1 << 32) // DITHER_PERIOD))  # type: ignore[return-value]
 
 
 @compiled()
@@ -56,45 +58,42 @@ def exchange(
     answers: Any,
     bounds: Any,
     generators: Any,
-    coarse: int,
+    coding: Any,
 ) -> None:
     """Play meetings between distinct peers.
 
-    Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; answers: (n, N_STARTS) what their responders drew
+    Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; answers: (n,) what their responders drew
     (`draw_answers`); bounds: (n_parts, 2) the item rows of each part; generators: (n_peers, 2) of `machine.generators`;
-    coarse: the levels of an item table.
+    coding: `levels_of` for Q, S and what is small.
     """
     n_items, n_columns = evidence.shape[1], gram.shape[1]
-    dither = _DITHER
     small_rows = math.ceil(n_items / BLOCK) + math.ceil(n_columns * n_columns / BLOCK) + PROBE_WIDTH // BLOCK
     blocks, most_rows = np.empty((2, BLOCK, small_rows), np.float32), max(n_items, small_rows)
     largest, values = np.empty(most_rows, np.int32), np.empty((2, most_rows), np.float32)
     scales = np.empty((2, 2, most_rows), np.float32)
-    starts = np.empty((2, N_STARTS), np.int64)
+    places = np.empty(2, np.int64)
     for at in range(len(meetings)):
         one, other, part, fate = meetings[at, 0], meetings[at, 1], meetings[at, 2], meetings[at, 3]
-        low, high = bounds[part]
-        if high == low:
-            continue
-        _draw_starts(generators[one], starts[0])
-        starts[1] = answers[at]
+        places[0], places[1] = _draw_place(generators[one]), answers[at]
         if fate != _APPLIED:
             continue
+        low, high = bounds[part]
+        n_values = (high - low) * n_columns
         shares = _share(age[one], age[other]), -_share(age[other], age[one])
         halves = np.float32(0.5), np.float32(-0.5)
         both = item_factors[one], item_factors[other]
-        _exchange_table(both, low, high, coarse, starts[:, 0], shares, dither, largest, scales, values)
+        _exchange_table(both, low, high, coding[0], places, shares, largest, scales, values)
         both = gradient[one], gradient[other]
-        _exchange_table(both, low, high, coarse, starts[:, 1], halves, dither, largest, scales, values)
+        _exchange_table(both, low, high, coding[1], places + n_values, halves, largest, scales, values)
         _exchange_small(
             (evidence[one, low:high], evidence[other, low:high]),
             (gram[one].reshape(-1), gram[other].reshape(-1)),
             (probe[one], probe[other]),
             part == 0,
-            starts[:, 2],
+            coding[2],
+            places + 2 * n_values,
             halves,
             blocks,
-            dither,
             largest,
             scales,
             values,
@@ -112,10 +111,9 @@ def _exchange_table(
     both: Any,
     low: int,
     high: int,
-    levels: int,
-    starts: Any,
+    coding: Any,
+    places: Any,
     shares: Any,
-    dither: Any,
     largest: Any,
     scales: Any,
     values: Any,
@@ -123,16 +121,17 @@ def _exchange_table(
     """Round the columns [low, high) of two tables, factors first, and move each by its share of the difference."""
     n_rows = high - low
     one, other = both
+    dither, margin = coding
     seen = (
-        _scaled(one, low, high, levels, largest[:n_rows], scales[0, :, :n_rows]),
-        _scaled(other, low, high, levels, largest[:n_rows], scales[1, :, :n_rows]),
+        _scaled(one, low, high, margin, largest[:n_rows], scales[0, :, :n_rows]),
+        _scaled(other, low, high, margin, largest[:n_rows], scales[1, :, :n_rows]),
     )
     for column in range(one.shape[0]):
         for side in range(2):
-            place = (starts[side] + column * n_rows) % _DITHER_PERIOD
+            place = (places[side] + column * n_rows) % DITHER_PERIOD
             done = 0
             while done < n_rows:
-                run = min(n_rows - done, _DITHER_PERIOD - place)
+                run = min(n_rows - done, DITHER_PERIOD - place)
                 _round(
                     seen[side][column, low + done : low + done + run],
                     dither[place : place + run],
@@ -152,10 +151,10 @@ def _exchange_small(
     gram: Any,
     probe: Any,
     whole: bool,
-    starts: Any,
+    coding: Any,
+    places: Any,
     halves: Any,
     blocks: Any,
-    dither: Any,
     largest: Any,
     scales: Any,
     values: Any,
@@ -169,7 +168,7 @@ def _exchange_small(
             _block(gram[side], blocks[side], n_evidence)
             _block(probe[side], blocks[side], n_evidence + n_gram)
     both = blocks[0], blocks[1]
-    _exchange_table(both, 0, n_rows, FINE_LEVELS, starts, halves, dither, largest, scales, values)
+    _exchange_table(both, 0, n_rows, coding, places, halves, largest, scales, values)
     for side in range(2):
         _unblock(blocks[side], 0, evidence[side])
         if whole:
@@ -178,7 +177,7 @@ def _exchange_small(
 
 
 @compiled()
-def _scaled(table: Any, low: int, high: int, levels: int, largest: Any, scales: Any) -> Any:
+def _scaled(table: Any, low: int, high: int, margin: Any, largest: Any, scales: Any) -> Any:
     """Choose the scale of each row, and one over it. Returns the table as it is transmitted: itself, or a copy with what
     may not be transmitted cut.
     """
@@ -186,14 +185,14 @@ def _scaled(table: Any, low: int, high: int, levels: int, largest: Any, scales: 
     if _largest(table, low, high, largest) > _MAX_BITS:
         table = _cut(table)
         _largest(table, low, high, largest)
-    factor, scale, inverse = np.float32(1.000001 / levels), scales[0], scales[1]
+    scale, inverse = scales[0], scales[1]
     magnitude, bits = largest.view(np.float32), scale.view(np.int32)
     for row in range(len(largest)):
-        scale[row] = magnitude[row] * factor
+        scale[row] = magnitude[row] * margin
     for row in range(len(largest)):
-        code = ((bits[row] + np.int32((1 << _BITS) - 1)) >> np.int32(_BITS)) - np.int32(_BITS_OF_CODE_0)
+        code = ((bits[row] + np.int32((1 << SCALE_BITS) - 1)) >> np.int32(SCALE_BITS)) - np.int32(BITS_OF_CODE_0)
         code = min(max(code, np.int32(0)), np.int32(MAX_CODE))
-        bits[row] = (code + np.int32(_BITS_OF_CODE_0)) << np.int32(_BITS)
+        bits[row] = (code + np.int32(BITS_OF_CODE_0)) << np.int32(SCALE_BITS)
     for row in range(len(largest)):
         inverse[row] = np.float32(1) / scale[row]
     return table
@@ -233,7 +232,8 @@ def _cut(table: Any) -> Any:
 @compiled()
 def _round(table: Any, dither: Any, scale: Any, inverse: Any, values: Any) -> None:
     for row in range(len(values)):
-        values[row] = np.floor(table[row] * inverse[row] + dither[row]) * scale[row]
+        level = np.floor(table[row] * inverse[row] + dither[row])
+        values[row] = (level + np.float32(0.5) - dither[row]) * scale[row]
 
 
 @compiled()

@@ -10,7 +10,7 @@ from p2prec.lab.compiled.machine import compiled
 from p2prec.lab.compiled.stack import StackedStates
 from p2prec.manifest import LearningParameters
 from p2prec.model.contribution import EVIDENCE_WEIGHT
-from p2prec.model.quantize import MAX_MAGNITUDE
+from p2prec.model.rounding import MAX_MAGNITUDE
 from p2prec.model.state import AVERAGED_ROUNDS, AVERAGED_ROUNDS_AT_MOST, AVERAGED_SHARE, PROBE_WIDTH
 from p2prec.model.step import SMALLEST_SWARM
 from p2prec.types import FloatArray, IndexArray

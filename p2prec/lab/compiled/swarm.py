@@ -10,7 +10,7 @@ import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.compiled.contribute import contribute
-from p2prec.lab.compiled.exchange import N_STARTS, draw_answers, exchange
+from p2prec.lab.compiled.exchange import draw_answers, exchange, levels_of
 from p2prec.lab.compiled.machine import generators, is_kept
 from p2prec.lab.compiled.stack import StackedStates
 from p2prec.lab.compiled.step import Steps
@@ -18,7 +18,7 @@ from p2prec.lab.compiled.team import Team, Wait, shared, team_size
 from p2prec.lab.schedule import Conditions, Fate, independent_batches
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
-from p2prec.model.quantize import coarse_levels, part_rows
+from p2prec.model.quantize import part_rows, table_shapes
 from p2prec.model.state import ModelState, initial_state
 from p2prec.types import BoolArray, IndexArray, ItemKey
 
@@ -52,7 +52,8 @@ class CompiledSwarm(LabSwarm):
         parts = [part_rows(len(item_keys), parameters.n_parts, part) for part in range(parameters.n_parts)]
         self._bounds = np.array([[rows.start, rows.stop] for rows in parts], np.int64)
         # Of this batch of meetings and the next: where each responder reads its dither.
-        self._answers = shared((2, self.n_peers // 2 + 1, N_STARTS), np.int64)
+        self._answers = shared((2, self.n_peers // 2 + 1), np.int64)
+        self._coding = tuple(levels_of(shape.levels) for shape in table_shapes(parameters, len(item_keys)))
 
     def _copies(self, start: ModelState, count: int) -> Iterable[ModelState]:
         self.states = StackedStates.repeated(start, count)
@@ -100,7 +101,7 @@ class CompiledSwarm(LabSwarm):
 
     def _draw_answers(self, turn: int, meetings: IndexArray, mine: BoolArray) -> None:
         slots = np.flatnonzero(mine)
-        draw_answers(meetings, slots, self._bounds, self._generators, self._answers[turn])
+        draw_answers(meetings, slots, self._generators, self._answers[turn])
 
     def _exchange(self, meetings: IndexArray, answers: IndexArray) -> None:
         states = self.states
@@ -115,7 +116,7 @@ class CompiledSwarm(LabSwarm):
             answers,
             self._bounds,
             self._generators,
-            coarse_levels(self.parameters),
+            self._coding,
         )
 
     def _begin_rounds(self, peers: Sequence[int]) -> None:
