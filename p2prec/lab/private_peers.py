@@ -14,6 +14,7 @@ import numpy as np
 
 from p2prec.config import PeerSettings
 from p2prec.data.catalogue import Catalogue
+from p2prec.errors import UsageError
 from p2prec.lab.gossip_sum import Course, Crashes
 from p2prec.lab.private_swarm import COPIES_JUDGED, SumResult, scores_by_copies
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
@@ -26,8 +27,8 @@ from p2prec.types import BoolArray, FloatArray, IndexArray, ItemKey
 
 NEVER_S = 1e9
 EXCHANGE_S, NOTICE_S = 5.0, 10.0
-START_S, ENROL_S, CONTRIBUTE_S, RECOVER_S = 70, 40.0, 80.0, 200.0
-"""All links stand long before the start."""
+START_S, ENROL_S, CONTRIBUTE_S, RECOVER_S = 70, 20.0, 40.0, 120.0
+"""All links stand long before the start, and everybody is awake: a tenth of a sum's time is enough to find partners."""
 CONTRIBUTING = 0.95
 """The plan counts on so many: some crash before they contribute, a few have too few partners. With fewer nobody shows any."""
 PATIENCE = 1.5
@@ -76,7 +77,10 @@ class SimulatedPrivateSwarm:
                 self._world.connect(self._names[peer], self._names[other])
 
     def learn(self, on_progress: Callable[[float], None] = lambda share: None) -> list[PairModel]:
-        """The models of `copies`, in that order. on_progress: told the share of the simulated time that is over."""
+        """The models of `copies`, in that order. on_progress: told the share of the simulated time that is over.
+
+        Raises UsageError if too few have contributed to a sum: by chance, among few.
+        """
         promise = self.promise
         self.popularity_sum = self._sum(POPULARITY, promise.start_of(PAIRS), lambda part: on_progress(part / 2))
         end = promise.end_of(PAIRS) + 10 * promise.answer_s
@@ -126,6 +130,11 @@ class SimulatedPrivateSwarm:
         truth /= contributing.sum()
         last = [self._runs[peer][-1].private.results for peer in self.copies.tolist()]
         found = [results[number] for results in last if number in results]
+        if not found:
+            needed = self.promise.n_people + COLLUDING
+            raise UsageError(
+                f"sum {number} has come to nothing: {contributing.sum()} had contributed, {needed} are needed"
+            )
         means = np.stack([outcome.mean for outcome in found])
         plan = self.plan.popularity if number == POPULARITY else self.plan.pairs
         ratio = math.sqrt(float(((means - truth) ** 2).mean())) * plan.mu * n

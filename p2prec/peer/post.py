@@ -200,7 +200,7 @@ class Post:
     def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
         """Another neighbour has the enrolment as well: a second way, should the first one end."""
         routes = known.routes.get(relayed.origin)
-        if routes is not None and neighbour not in routes and len(routes) < MAX_ROUTES:
+        if routes is not None and len(routes) < MAX_ROUTES and neighbour not in routes:
             routes.append(neighbour)
 
     def _routed(self, neighbour: PeerId, relayed: Relayed) -> Letter | None:

@@ -157,4 +157,5 @@ class Network:
             host.closed(end.link, reason)
 
     def _delay(self) -> float:
-        return float(self.rng.uniform(*self.latency_s))
+        low, high = self.latency_s
+        return low + (high - low) * self.rng.random()

@@ -73,6 +73,10 @@ from p2prec.wire.limits import EXCHANGE_ID_BYTES, TOKEN_BYTES
 MAX_CHANGES = 2**31 - 1
 MAX_INCARNATION = 2**16 - 1
 LAST_SUM: Final = 2
+_BODY = 6
+"""Which element of a relayed message its content is."""
+_REMEMBERED, _REMEMBERED_BYTES = 4096, 256
+"""Relayed messages that need not be checked again, with so large a body at most: together about two megabytes."""
 _SHARE_FIELDS = 5
 _SHARE_OVERHEAD_BYTES = 128
 """More than msgpack, weight, trace and exchange id add to scales and levels."""
@@ -173,6 +177,8 @@ class SumCodec:
         largest = max(n_rows(count) * (ROW * _widest(count) + 2) for count in counts.values())
         self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
+        # The same message comes from one neighbour after the other.
+        self._remembered = lru_cache(maxsize=_REMEMBERED, typed=True)(self._checked)
         self._max_body_bytes = max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64
 
     # --- on a link ---
@@ -219,9 +225,17 @@ class SumCodec:
     def _relayed(self, entry: Any) -> Relayed:
         if not isinstance(entry, tuple):
             raise malformed("a relayed message is not an array")
-        origin, to, number, token, hops, kind, body, signature = exactly(entry, 8)
+        body = exactly(entry, 8)[_BODY]
         if not isinstance(body, bytes):
             raise malformed("a body is not binary")
+        try:
+            return self._remembered(*entry) if len(body) <= _REMEMBERED_BYTES else self._checked(*entry)
+        except TypeError as error:  # what cannot be looked up
+            raise malformed("a relayed message with an array or a map in it") from error
+
+    def _checked(
+        self, origin: Any, to: Any, number: Any, token: Any, hops: Any, kind: Any, body: bytes, signature: Any
+    ) -> Relayed:
         if len(body) > self._max_body_bytes:
             raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a relayed body of {len(body)} bytes")
         return Relayed(
