@@ -109,3 +109,21 @@ def test_a_made_up_number_beats_no_contradiction() -> None:
     assert one.dead(1000.0) == []
     one.on_suspected(Suspected(OWN, 65_535), 0.0)
     assert one.contradictions(0.0) == [Alive(1)]
+
+
+def test_a_suspicion_is_passed_on_once_and_again_with_a_higher_number() -> None:
+    one = watch()
+    assert one.is_news(Suspected(OTHER, 0))
+    one.on_suspected(Suspected(OTHER, 0), 0.0)
+    assert not one.is_news(Suspected(OTHER, 0))
+    assert one.is_news(Suspected(OTHER, 1))
+    one.on_suspected(Suspected(OTHER, 1), 0.0)
+    assert not one.is_news(Suspected(OTHER, 1))
+    one.on_alive(OTHER, Alive(1))
+    assert one.is_news(Suspected(OTHER, 1))
+
+
+def test_what_is_said_of_this_peer_is_always_passed_on() -> None:
+    one = watch()
+    one.on_suspected(Suspected(OWN, 0), 0.0)
+    assert one.is_news(Suspected(OWN, 0))

@@ -30,6 +30,7 @@ from p2prec.peer.sum_messages import (
     Suspected,
 )
 from p2prec.peer.sum_outcome import SumOutcome, as_result
+from p2prec.peer.sum_peer import CLAIMS_HEARD
 from p2prec.privacy.plan import COLLUDING, PrivacyPlan
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.seal import Seal
@@ -217,6 +218,29 @@ def test_a_claim_about_somebody_who_lives_kills_nobody() -> None:
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     assert alive.peer_id not in part.dead
+
+
+def test_claims_that_enough_others_beat_are_not_passed_on() -> None:
+    """The best few reach everybody, in whatever order they come: so all agree on an heir, and on the next should it die."""
+    rig = Rig(0.0)
+    now, far = PROMISE.start + 1.0, PeerId("far")
+    rig.neighbours[far] = None
+    rig.run(0.0, now)
+    for token, other in enumerate(OTHERS):
+        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+    rig.run(now, now + 2)
+    rig.sent.clear()
+    dead, *witnesses = OTHERS
+    seen_until = [
+        *range(20, 20 - len(witnesses) + 1, -1),
+        100,
+    ]  # but for the last one each knows less than those before
+    for token, (witness, changes) in enumerate(zip(witnesses, seen_until, strict=True), 100):
+        rig.hear_flood(witness, Claimed(dead.peer_id, changes, True), now + 2, token)
+    rig.run(now + 3, now + 5)
+    relayed = [one for to, frame in rig.sent if to == far and isinstance(frame, Relays) for one in frame.relays]
+    assert [one.origin for one in relayed] == [one.peer_id for one in (*witnesses[:CLAIMS_HEARD], witnesses[-1])]
+    assert len(witnesses) > CLAIMS_HEARD + 1
 
 
 def test_a_peer_that_is_cut_off_holds_nobody_for_dead() -> None:
