@@ -151,14 +151,18 @@ class Post:
             return open_ways[:1] or (neighbours if not waiting.known_to else [])
         return [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
 
-    def catch_up(self, neighbour: PeerId, now: float, *, every_s: float) -> list[tuple[PeerId, Relays]]:
-        """All floods of the open sums, for a neighbour that has just been met and may have missed some."""
+    def catch_up(
+        self, neighbour: PeerId, now: float, numbers: Collection[int], *, every_s: float
+    ) -> list[tuple[PeerId, Relays]]:
+        """All floods of these open sums, for a neighbour that has just been met and may have missed some."""
         if now - self._served.get(neighbour, float("-inf")) < every_s:
             return []
         if len(self._served) >= MAX_SERVED:
             self._served.clear()
         self._served[neighbour] = now
-        floods = [relayed for known in self._sums.values() for relayed in known.floods.values() if relayed is not None]
+        floods = [
+            relayed for number in numbers for relayed in self._sums[number].floods.values() if relayed is not None
+        ]
         return [(neighbour, frame) for frame in in_frames(floods)]
 
     # --- receiving ---

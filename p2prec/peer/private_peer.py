@@ -358,7 +358,8 @@ class PrivatePeer:
         """A peer has become a neighbour (again): it may have missed what was said to everybody."""
         for watch in self._watches.values():
             watch.met(peer)
-        return list(self._post.catch_up(peer, now, every_s=self.promise.notice_s))
+        under_way = [number for number in self._post.open_sums if now < self.promise.end_of(number)]
+        return list(self._post.catch_up(peer, now, under_way, every_s=self.promise.notice_s))
 
     def lost(self, peer: PeerId, now: float) -> Outbox:
         """The link to a neighbour has ended."""

@@ -112,10 +112,10 @@ def test_whoever_is_met_later_hears_what_was_said() -> None:
     line.links.discard(frozenset((1, 2)))
     line.posts[0].send(None, SUM, ENROL)
     line.settle()
-    (to, relays), *more = line.posts[1].catch_up(IDS[2], 10.0, every_s=10.0)
+    (to, relays), *more = line.posts[1].catch_up(IDS[2], 10.0, [SUM], every_s=10.0)
     assert (to, more) == (IDS[2], [])
     assert [letter.origin for letter in line.posts[2].receive(IDS[1], relays)] == [IDS[0]]
-    assert line.posts[1].catch_up(IDS[2], 19.9, every_s=10.0) == []
+    assert line.posts[1].catch_up(IDS[2], 19.9, [SUM], every_s=10.0) == []
 
 
 def test_nothing_is_taken_of_a_sum_that_is_not_under_way() -> None:
