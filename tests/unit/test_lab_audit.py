@@ -147,11 +147,12 @@ def test_attacks_find_everything_in_the_clear_and_nothing_behind_noise() -> None
     rng = np.random.default_rng(3)
     people, kind = _people(rng)
     clear, hidden = unprotected(people, 80), protected(people, 80, 2.0, DELTA, 3, rng)
-    for observed, low, high in ((clear, 0.9, 1.0), (hidden, 0.4, 0.6)):
+    # An attribute is judged on the half of the people that it was not learned from, with a standard error of .075.
+    for observed, low, high, more in ((clear, 0.9, 1.0, 0.0), (hidden, 0.4, 0.6, 0.1)):
         assert low <= attacks.touched_items(observed.messages, people) <= high
         assert low <= attacks.community(observed.messages, observed.clear) <= high
         assert low <= attacks.membership(observed.messages, observed.silent, observed.clear) <= high
-        assert low <= attacks.attribute(observed.messages, observed.clear, kind, rng) <= high
+        assert low - more <= attacks.attribute(observed.messages, observed.clear, kind, rng) <= high + more
 
 
 def test_what_a_daemon_sends_today_is_shown_for_what_it_is() -> None:
