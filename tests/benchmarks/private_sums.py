@@ -13,14 +13,16 @@ import numpy as np
 
 from p2prec.model.nearest import decode, encode
 from p2prec.model.pairs import n_pairs, pair_statistic
-from p2prec.peer.private_sum import PrivateSum
+from p2prec.peer.private_sum import FINE_EXCHANGES, PrivateSum
 from p2prec.privacy.escrow import split
 from p2prec.privacy.masks import MaskKey
 from p2prec.privacy.plan import MEAN_PARTNERS, PrivacyPlan
+from p2prec.privacy.promise import mixing_rounds
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import PeerId, SwarmId
 
-SELECTED, ROUNDS, EXCHANGES_A_ROUND = 230, 37, 2
+SELECTED, EXCHANGES_A_ROUND = 230, 2
+ROUNDS = mixing_rounds(943)
 
 
 def timed(action: Callable[[], object], times: int) -> float:
@@ -51,7 +53,7 @@ def main() -> None:
         return value
 
     mine = contribute()
-    received = contribute().outgoing()
+    fine, received = (contribute().contribution(fine=fine) for fine in (True, False))
     values = np.zeros(count, np.float32)
 
     def plain_exchange() -> None:
@@ -66,7 +68,8 @@ def main() -> None:
     print(f"contribution: {base:.2f} ms without, {contributing:.2f} ms with protection")
     print(f"exchange:     {plain:.2f} ms without, {noted:.2f} ms with notes for the dead")
     print(f"a whole sum:  {base + rounds * plain:.0f} ms without, {contributing + rounds * noted:.0f} ms with")
-    print(f"message:      {received.value.payload_bytes / count:.3f} bytes a value")
+    early, later = fine.value.payload_bytes / count, received.value.payload_bytes / count
+    print(f"message:      {early:.3f} bytes a value in the first {FINE_EXCHANGES} exchanges, {later:.3f} afterwards")
 
 
 if __name__ == "__main__":
