@@ -23,7 +23,7 @@ from p2prec.peer.learner import privatize
 class Central:
     """One copy of the item factors; each contribution is the mean of everybody's, clipped (and noised) as a peer's is.
 
-    The same kernels, schedule and start as the swarm's, so the difference is what gossip and eight bits cost.
+    The same kernels, schedule and start as the swarm's, so the difference is what gossip and rounding cost.
     """
 
     name: ClassVar[str] = "central"

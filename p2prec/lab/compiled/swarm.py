@@ -59,16 +59,11 @@ class CompiledSwarm(LabSwarm):
         self.states = StackedStates.repeated(start, count)
         return map(self.states.view, range(count))
 
-    @property
-    def team(self) -> Team:
-        """The processes, as of the first round."""
-        if self._team is None:
-            self._team = Team(self._play, self._n_processes)
-        return self._team
-
     def round(self) -> None:
         """One round of every peer that is there."""
-        self.team.play(self._play)
+        if self._team is None:  # not before: the others are copies of this process as it is now
+            self._team = Team(self._play, self._n_processes)
+        self._team.play(self._play)
 
     def _play(self, rank: int, wait: Wait) -> None:
         """This process' share of a round: all that befalls a peer of its own but for others' exchanges with it.
@@ -81,10 +76,10 @@ class CompiledSwarm(LabSwarm):
         begins = np.array([one.begins for one in meetings], np.bool_)
         mine = table[:, :2] % self._n_processes == rank if len(meetings) else np.empty((0, 2), np.bool_)
         batches = [np.array(batch) for batch in independent_batches(one.pair for one in meetings)]
+        if batches:
+            self._draw_answers(0, table[batches[0]], mine[batches[0], 1])
+            wait()
         for number, batch in enumerate(batches):
-            if number == 0:
-                self._draw_answers(0, table[batch], mine[batch, 1])
-                wait()
             own = np.flatnonzero(mine[batch, 0])
             for start in range(0, len(own), AT_ONCE):
                 slots = own[start : start + AT_ONCE]

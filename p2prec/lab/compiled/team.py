@@ -47,8 +47,8 @@ class Team:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
-        self.close = weakref.finalize(self, _end, self._pipes, self._processes)
-        """End the other processes. Happens by itself when nobody holds the team any more."""
+        # The other processes end when nobody holds the team any more.
+        weakref.finalize(self, _end, self._pipes, self._processes)
 
     @property
     def others(self) -> list[int]:
