@@ -131,7 +131,7 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
 
 class Promise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """User-level (epsilon, delta)-differential privacy, kept by two private sums (docs/decisions/0008-two-private-sums.md,
-    protocols/privacy-v1.md).
+    protocols/privacy-v2.md).
 
     In a swarm with a promise nothing else leaves a device that depends on its person: no contribution of the ordinary kind.
     Sum 1 is the popularity vote, sum 2 the pair statistic. All `_s` are seconds. Bounds are those of `p2prec.privacy.plan`, which

@@ -1,4 +1,4 @@
-"""What peers say to each other in a private sum (protocols/privacy-v1.md). All are signed and bounded by the layer below."""
+"""What peers say to each other in a private sum (protocols/privacy-v2.md). All are signed and bounded by the layer below."""
 
 from __future__ import annotations
 

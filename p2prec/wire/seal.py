@@ -1,4 +1,4 @@
-"""Signatures of messages that pass through other peers (protocols/privacy-v1.md, "Relayed messages")."""
+"""Signatures of messages that pass through other peers (protocols/privacy-v2.md, "Relayed messages")."""
 
 from __future__ import annotations
 
