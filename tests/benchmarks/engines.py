@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from p2prec.errors import UsageError
 from p2prec.lab import topology
 from p2prec.lab.config import LabConfig, config_from
 from p2prec.lab.engines import deviations, kernels, peers
@@ -79,4 +80,7 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UsageError as error:
+        sys.exit(f"{error}\n{error.remedy}" if error.remedy else str(error))
