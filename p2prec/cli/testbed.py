@@ -180,7 +180,7 @@ def report(
 def fault(
     name: Annotated[str, typer.Argument(help="A profile: the name of a file in deploy/faults, without .toml.")],
     window: Annotated[
-        float, typer.Option(min=5, max=3600, metavar="S", help="How long quality is measured, before and after.")
+        float, typer.Option(min=5, max=3600, metavar="S", help="How long quality is measured at a time.")
     ] = 60.0,
     reference: Annotated[
         Path | None,
@@ -219,7 +219,8 @@ def fault(
     doing = injection(profile.fault, bed)
     with screen.live(run.peers) as watch:
         follower = Follower(run_folder, run, watch)
-        trial = try_fault(name, profile, doing, bed, follower, window_s=window, reference=without)
+        disturbed = [tuple(earlier["disturbed_s"]) for earlier in run_folder.trials()]
+        trial = try_fault(name, profile, doing, bed, follower, window_s=window, reference=without, disturbed=disturbed)
     run_folder.write_trial(name, trial.plain())
     if json_file is not None:
         _write_json(json_file, trial.plain())

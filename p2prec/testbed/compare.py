@@ -19,8 +19,9 @@ Quality: TypeAlias = Mapping[str, Mapping[str, float]]
 JUDGED = {"ndcg_at_10": "NDCG@10", "auc": "AUC"}
 SLOT_S = 10.0
 """As often as peers measure."""
-SLOTS_ALIKE = 4.0
-"""So many measurements, one after the other, tell as much as one would: a model changes over a minute, not over a round."""
+SLOTS_ALIKE = 16.0
+"""So many measurements, one after the other, tell as much as one would, since a model drifts over minutes: NDCG@10 of 80 people
+who had learned for half an hour, at rounds of 2 s, correlated with itself by .92 a slot later, .53 after eight, 0 after 16."""
 MIN_SLOTS = 3
 MAX_ERROR = 0.02
 """A ratio that is not known this well (its standard error) proves nothing."""
@@ -35,6 +36,10 @@ class Measurement:
     slots: Sequence[Quality] = ()
     """Measurement by measurement. Empty when only the means are known: they are then taken to be known as well, or as badly, as
     what they are compared with."""
+
+
+Interval: TypeAlias = tuple[float, float]
+"""From and to, seconds of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +58,48 @@ class Ratio:
         return f"{self.value:.3f} +- {self.error:.3f}"
 
 
-def measure(history: Mapping[str, Sequence[Sample]], from_s: float, to_s: float) -> Measurement:
-    """What the peers of a history measured between two moments of the run."""
+def measure(
+    history: Mapping[str, Sequence[Sample]], from_s: float, to_s: float, *, without: Sequence[Interval] = ()
+) -> Measurement:
+    """What the peers of a history measured between two moments of the run, but for some times in between."""
+    kept = {
+        host: [one for one in samples if not any(begin <= one.t <= end for begin, end in without)]
+        for host, samples in history.items()
+    }
     starts_s = [from_s + number * SLOT_S for number in range(int((to_s - from_s) / SLOT_S))]
-    slots = [_quality(history, start_s, start_s + SLOT_S) for start_s in starts_s]
-    return Measurement(_quality(history, from_s, to_s), slots)
+    slots = [quality for start_s in starts_s if (quality := _quality(kept, start_s, start_s + SLOT_S))]
+    return Measurement(_quality(kept, from_s, to_s), slots)
 
 
 def compare(before: Measurement, after: Measurement) -> tuple[dict[str, Ratio], int]:
-    """The ratio of each of `JUDGED`, and how many people are in both. No ratios when that could not be measured."""
+    """The ratio of each of `JUDGED`, and how many people are in both. No ratios when that could not be measured.
+
+    How much a mean over a slot varies is taken from the longer of the two, since what drifts shows over a long time alone.
+    """
     people = before.quality.keys() & after.quality.keys()
     ratios = {}
     for metric in JUDGED:
         reference, value = _mean(before.quality, people, metric), _mean(after.quality, people, metric)
-        error_after = _relative_error(after, people, metric)
-        error_before = _relative_error(before, people, metric) if before.slots else error_after
-        if not reference or error_after is None or error_before is None:
+        slots_after = _slot_means(after, people, metric)
+        slots_before = _slot_means(before, people, metric) if before.slots else slots_after
+        if not reference or min(len(slots_before), len(slots_after)) < MIN_SLOTS:
             return {}, len(people)
-        ratio = value / reference
-        ratios[metric] = Ratio(ratio, ratio * math.hypot(error_before, error_after))
+        longer = max(slots_after, slots_before, key=len)
+        if not (mean := fmean(longer)):
+            return {}, len(people)
+        ratio, spread = value / reference, stdev(longer) / mean
+        known = 1 / _independent(slots_before) + 1 / _independent(slots_after)
+        ratios[metric] = Ratio(ratio, ratio * spread * math.sqrt(known))
     return ratios, len(people)
 
 
 def _quality(history: Mapping[str, Sequence[Sample]], from_s: float, to_s: float) -> dict[str, dict[str, float]]:
     found = {}
     for samples in history.values():
-        quality = mean_quality(sample for sample in samples if from_s <= sample.t <= to_s)
+        inside = [sample for sample in samples if from_s <= sample.t <= to_s]
+        quality = mean_quality(inside)
         if quality is not None:
-            found[samples[-1].person] = quality
+            found[inside[-1].person] = quality
     return found
 
 
@@ -88,9 +107,11 @@ def _mean(quality: Quality, people: Collection[str], metric: str) -> float:
     return fmean(quality[person][metric] for person in people) if people else 0.0
 
 
-def _relative_error(measurement: Measurement, people: Collection[str], metric: str) -> float | None:
-    """Standard error of the mean over people, as a share of it; None when there are too few measurements with all of them."""
-    means = [_mean(slot, people, metric) for slot in measurement.slots if people and slot.keys() >= set(people)]
-    if len(means) < MIN_SLOTS or not fmean(means):
-        return None
-    return stdev(means) / fmean(means) / math.sqrt(max(1.0, len(means) / SLOTS_ALIKE))
+def _slot_means(measurement: Measurement, people: Collection[str], metric: str) -> list[float]:
+    """Means over people, of the measurements that have all of them."""
+    return [_mean(slot, people, metric) for slot in measurement.slots if people and slot.keys() >= set(people)]
+
+
+def _independent(slots: Sequence[float]) -> float:
+    """As many measurements that have nothing to do with each other would tell as much."""
+    return max(1.0, len(slots) / SLOTS_ALIKE)

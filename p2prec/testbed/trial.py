@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from p2prec.testbed.compare import JUDGED, SLOT_S, Measurement, Ratio, compare, measure
+from p2prec.testbed.compare import JUDGED, SLOT_S, Interval, Measurement, Ratio, compare, measure
 from p2prec.testbed.compose import Container
 from p2prec.testbed.faults import Holds, Profile
 from p2prec.testbed.folder import now_s
@@ -24,8 +24,9 @@ EXCHANGES_TO_BE_BACK = 3
 """New exchanges after the fault that show a peer learns with others again."""
 NEIGHBOURS_TO_BE_BACK = 3
 BEFORE_WINDOWS = 2
-"""Looked back upon, if the run was followed for so long."""
-MAX_WINDOWS = 4
+"""Looked back upon at least, if the run was followed for so long. In an older run it is the later half: a model drifts over
+minutes, so what a swarm happens to be at is no measure of what it loses."""
+MAX_WINDOWS = 6
 """Measured afterwards, while fewer cannot tell."""
 
 
@@ -46,6 +47,8 @@ class Trial:
     """The survivors' NDCG@10 and AUC afterwards over theirs without the fault; empty when that could not be measured."""
     people: int
     """Survivors that were compared."""
+    disturbed_s: Interval
+    """From the beginning of the fault until all were back, or were no longer waited for: seconds of the run."""
     reference: str
     checks: tuple[Check, ...]
 
@@ -66,10 +69,12 @@ def try_fault(
     *,
     window_s: float,
     reference: Measurement | None = None,
+    disturbed: Sequence[Interval] = (),
 ) -> Trial:
     """Do the fault to a running swarm and judge it.
 
-    window_s: how long quality is measured, before and after. reference: quality without the fault, in place of before.
+    window_s: how long quality is measured at a time. reference: quality without the fault, in place of before. disturbed: when
+    earlier faults had it.
     """
     _look_before(follower, bed, window_s)
     fault_s = now_s(follower.run)
@@ -82,8 +87,10 @@ def try_fault(
     back_after_s = follower.until(
         lambda samples: are_back(samples, exchanges, now_s(follower.run)), profile.holds.back_within_s
     )
+    back_s = now_s(follower.run)
     history = _of(follower, survivors)
-    before = reference or measure(history, fault_s - BEFORE_WINDOWS * window_s, fault_s)
+    before_s = min(fault_s / 2, fault_s - BEFORE_WINDOWS * window_s)
+    before = reference or measure(history, before_s, fault_s, without=disturbed)
     ratios, people = _measure_after(follower, survivors, before, window_s, profile.holds.quality)
     after = {sample.host: sample for sample in follower.look()}
     containers = {container.host: container for container in bed.compose.containers()}
@@ -98,6 +105,7 @@ def try_fault(
         back_after_s=None if back_after_s is None else round(back_after_s, 1),
         ratios=ratios,
         people=people,
+        disturbed_s=(round(fault_s, 1), round(back_s, 1)),
         reference="a run without the fault" if reference else "the same swarm before the fault",
         checks=judge(
             profile.holds,

@@ -317,11 +317,27 @@ def test_quality_is_compared_with_the_same_people_and_told_with_its_error() -> N
     ratios, people = compare(before, measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0))
     assert people == 3
     assert ratios["auc"].value == pytest.approx(1.0)
-    assert ratios["auc"].error == pytest.approx(0.0231, abs=1e-4)  # four measurements alike count as one
-    # Both sides' errors count; means alone are taken to be known as well as what they are compared with.
-    for jumping in (measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0), Measurement(WITHOUT)):
-        twice, _ = compare(jumping, measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0))
-        assert twice["auc"].error == pytest.approx(0.0231 * 2**0.5, abs=1e-4)
+    assert ratios["auc"].error == pytest.approx(
+        0.0231 * 2**0.5, abs=1e-4
+    )  # so few measurements count as one, on either side
+    # Means alone are taken to be known as well as what they are compared with.
+    means, _ = compare(Measurement(WITHOUT), measure(measured(0.49, 0.51, 0.49, 0.51), 0.0, 40.0))
+    assert means["auc"].error == pytest.approx(0.0231 * 2**0.5, abs=1e-4)
+
+
+def test_what_drifts_is_known_as_well_as_it_was_followed() -> None:
+    """How much a mean varies shows in the longer measurement; sixteen slots count as one."""
+    drifting = [0.5 + 0.01 * (-1) ** (number // 16) for number in range(64)]
+    before = measure(measured(*drifting), 0.0, 640.0)
+    ratios, _ = compare(before, measure(measured(*[0.5] * 32), 0.0, 320.0))
+    assert ratios["auc"].error == pytest.approx(0.02 * (1 / 4 + 1 / 2) ** 0.5, rel=0.02)
+
+
+def test_times_of_other_faults_are_no_reference() -> None:
+    history = measured(0.5, 0.1, 0.1, 0.5, 0.5, 0.5)
+    before = measure(history, 0.0, 60.0, without=[(10.0, 30.0)])
+    assert [slot["person-of-a"]["auc"] for slot in before.slots] == [0.5] * 4
+    assert before.quality["person-of-a"]["auc"] == 0.5
 
 
 def test_what_cannot_be_compared_is_not() -> None:
