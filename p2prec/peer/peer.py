@@ -330,7 +330,6 @@ class Peer:
         if self.view.neighbours.get(link.remote_id) is not link:
             return  # this link is about to be closed: another one joins the same pair
         self._deliver(private.received(link.remote_id, message, unix_now))
-        self._deliver(private.pass_on(unix_now))
 
     def _deliver(self, outbox: Outbox) -> None:
         for to, message in outbox:

@@ -2,12 +2,12 @@
 
 Every message is signed by its origin and passed on unchanged. A flood goes to all neighbours but those it came from, once. One
 for a single peer goes to the neighbour from which that peer's own enrolment arrived first: each hop is nearer to it, without any
-routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left the message is lost, and its
-origin, which hears no answer, sends it again, by any of its ways.
+routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left anybody else, who may have
+a way. Its origin, which hears no answer, sends what is lost again, by any of its ways.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
-out. All that is kept is bounded, for each origin and altogether; beyond the bounds messages are dropped without a word, since
-honest peers may differ in what they have kept.
+out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
+altogether; beyond the bounds messages are dropped without a word, since honest peers may differ in what they have kept.
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ class Post:
         self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
         self._sums: dict[int, _Sum] = {}
         self._outbox: dict[tuple[PeerId, bytes], _Waiting] = {}
-        self._flushed_at = float("-inf")
+        self._phase_s = hop_s * random_bytes(1)[0] / 256
+        """Everybody does much at the same moments, by the timetable. If all passed it on at the same moments as well, each link
+        would carry each flood both ways."""
+        self._due = float("-inf")
         self._served: dict[PeerId, float] = {}
 
     def open(self, number: int) -> None:
@@ -121,14 +124,17 @@ class Post:
         self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, set())
 
     def due(self) -> float:
-        """When `flush` has something to do."""
-        return self._flushed_at + self._hop_s if self._outbox else float("inf")
+        """When to `flush` next."""
+        return self._due
 
     def flush(self, neighbours: Collection[PeerId], now: float) -> list[tuple[PeerId, Relays]]:
         """What to send to whom now; nothing before it is due, or without neighbours."""
-        if not neighbours or now < self.due():
+        if now < self._due:
             return []
-        self._flushed_at = now
+        wait_s = (self._phase_s - now) % self._hop_s
+        self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
+        if not neighbours:
+            return []
         outgoing: dict[PeerId, list[Relayed]] = {}
         everybody = sorted(neighbours)
         for waiting in self._outbox.values():
@@ -148,7 +154,12 @@ class Post:
             if not waiting.known_to and open_ways:
                 # An own message: when it is repeated, perhaps the first way was the trouble.
                 return [open_ways[waiting.relayed.token[0] % len(open_ways)]]
-            return open_ways[:1] or (neighbours if not waiting.known_to else [])
+            if not waiting.known_to:
+                return neighbours
+            others = [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
+            # Without a way of its own it goes to anybody else, who may have one.
+            at = waiting.relayed.token[1] + waiting.relayed.hops
+            return open_ways[:1] or others[at % max(1, len(others)) :][:1]
         return [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
 
     def catch_up(

@@ -178,9 +178,8 @@ class PrivatePeer:
         """When to call `tick` next, at the latest."""
         unopened = {POPULARITY, PAIRS} - self._opened
         starts = [self._opens(number) for number in unopened]
-        # A message that has come in meanwhile may have to be passed on.
-        posts = [self._ticked_at + 2 * self._hop_s] if self._post.open_sums else []
-        posts += [self._post.due()] if self._neighbours else []
+        # Whatever comes in until then is passed on together.
+        posts = [self._post.due()] if self._post.open_sums else []
         asking = [self._ask_at[number] for number in (POPULARITY, PAIRS) if self._is_missing(number)]
         sums = [one.next_deadline for one in self._sums.values()]
         watches = [watch.due() for watch in self._watches.values()]
@@ -205,10 +204,6 @@ class PrivatePeer:
             items = self._agreement.propose(self._popularity())
             self._post.send(None, PAIRS, Selection(items))
         return [*out, *self._post.flush(neighbours, now)]
-
-    def pass_on(self, now: float) -> Outbox:
-        """What has come in to be passed on, if it is time to. Call after `received`."""
-        return list(self._post.flush(self._neighbours, now))
 
     def _opens(self, number: int) -> float:
         return self.promise.start_of(number) - EARLY_S

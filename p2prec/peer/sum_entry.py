@@ -82,6 +82,11 @@ class Entry:
         return self._is_due and not self._unanswered and not self._to_deposit
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether everything is there for this peer to show its contribution, but for the answers of a few partners."""
+        return bool(self._unanswered) and len(self._noted) >= MIN_PARTNERS
+
+    @property
     def due(self) -> float:
         """When partners are to be asked again."""
         return self._remind_at if self._unanswered else float("inf")

@@ -23,6 +23,7 @@ from p2prec.peer.sum_messages import (
     Deposit,
     Enrol,
     Escrow,
+    Gone,
     HandedOver,
     HandOver,
     Inherited,
@@ -53,7 +54,7 @@ from p2prec.privacy.plan import COLLUDING, SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, PeerId, SwarmId
 
-_TAKEN_OUT, _ENDED, _DECIDED, _OVER = 4, 5, 6, 7
+_PAIRING, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 """Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
@@ -119,6 +120,7 @@ class SumPeer:
         """By peer: the changes of its state of which this one has told others."""
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
+        self._pair_again_at = times.start + (times.enrol_s + times.contribute_s) / 2
         self._boxes = Boxes(self.roster, count)
         self._absence = Absence(own_id, self.roster, self._dead)
         self._leaving = False
@@ -158,7 +160,7 @@ class SumPeer:
     def next_deadline(self) -> float:
         """When to call `tick` next, at the latest."""
         phases = [self.times.start + at for at in self.times.phases[self._phase : self._phase + 1]]
-        return min([*phases, self._entry.due, *self._decide_at.values(), self._next_exchange])
+        return min([*phases, self._entry.due, *self._decide_at.values(), self._next_exchange, self._pair_again_at])
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""
@@ -174,6 +176,10 @@ class SumPeer:
         while self._phase <= _OVER and now >= self.times.start + self.times.phases[self._phase]:
             self._phase += 1
             out += (*steps, *ends)[self._phase - 1]()
+        if now >= self._pair_again_at:
+            # A mask that one side alone has is lost if that side dies before it hears so. Some words are lost on their way.
+            self._pair_again_at = float("inf")
+            out += self._pair() if self._phase == _PAIRING else []
         for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
             del self._decide_at[dead]
             out += self._bury(dead, now)
@@ -204,6 +210,10 @@ class SumPeer:
         return [(partner, Pair()) for partner in self.roster.partners]
 
     def _recover(self) -> Outgoing:
+        if self._entry.is_stuck:
+            # A partner that lives cannot be reached. Others can open what this peer has left sealed, as if it had died.
+            self.declared_dead = True
+            return [(None, Gone()), *self._withdraw()]
         self._absence.saw(self.value.met)
         report = self._absence.report(
             frozenset(self._entry.keys) - self._entry.have_masked, self._claims.keys() | self._absence.restored.keys()

@@ -29,13 +29,11 @@ def split(secret: bytes, n_shares: int, threshold: int = THRESHOLD) -> dict[int,
         raise ValueError(f"{threshold} of {n_shares} shares: at least 1, at most {MAX_SHARES}")
     # One random polynomial a byte, whose value at 0 is that byte; evaluated by Horner's rule.
     coefficients = [_bytes(secret), *(_bytes(secrets.token_bytes(len(secret))) for _ in range(threshold - 1))]
-    shares = {}
-    for number in range(1, n_shares + 1):
-        value = coefficients[-1]
-        for coefficient in reversed(coefficients[:-1]):
-            value = _PRODUCTS[value, number] ^ coefficient
-        shares[number] = value.tobytes()
-    return shares
+    numbers = np.arange(1, n_shares + 1)
+    values = np.broadcast_to(coefficients[-1], (n_shares, len(secret)))
+    for coefficient in reversed(coefficients[:-1]):
+        values = _PRODUCTS[values, numbers[:, None]] ^ coefficient
+    return {int(number): value.tobytes() for number, value in zip(numbers, values, strict=True)}
 
 
 def join(shares: Mapping[int, bytes]) -> bytes:

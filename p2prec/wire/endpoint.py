@@ -14,7 +14,7 @@ from p2prec.peer.peer import Peer
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec
 from p2prec.wire.session import Session
-from p2prec.wire.signatures import Signatures
+from p2prec.wire.signatures import StandIns
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,15 @@ class Endpoint:
         swarm_id: SwarmId,
         codec: Codec,
         random_bytes: Callable[[int], bytes],
-        signatures: Signatures | None = None,
+        stand_ins: StandIns | None = None,
     ) -> None:
-        """signatures: as of `Session`."""
+        """stand_ins: as of `Session`."""
         self.peer = peer
         self._identity = identity
         self._swarm_id = swarm_id
         self._codec = codec
         self._random_bytes = random_bytes
-        self._signatures = signatures
+        self._stand_ins = stand_ins
         self._sessions: dict[int, Session] = {}
         self._pending: deque[Action] = deque()
         self._ready: list[FrameAction] = []
@@ -61,7 +61,7 @@ class Endpoint:
             self._codec,
             session_nonce=nonce,
             instance=self.peer.instance,
-            signatures=self._signatures,
+            stand_ins=self._stand_ins,
         )
         self.peer.opened(link, remote_id, host, outbound=outbound, port=port, session_nonce=nonce, now=now)
 

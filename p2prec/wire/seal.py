@@ -32,6 +32,9 @@ class Seal:
 
     def open(self, relayed: Relayed) -> SumMessage:
         """The message inside. Raises RemoteMisbehaviour ("forged", "malformed")."""
+        opened = self._codec.opened(relayed)
+        if opened is not None:
+            return opened
         signed = relay_signature_input(self._swarm_id, relayed)
         try:
             valid = self._signatures.are_valid(relayed.origin, relayed.signature, signed)
@@ -39,7 +42,9 @@ class Seal:
             valid = False
         if not valid:
             raise RemoteMisbehaviour(Refusal.FORGED, "the signature of a relayed message is not its origin's")
-        return self._codec.decode_body(relayed)
+        message = self._codec.decode_body(relayed)
+        self._codec.note_opened(relayed, message)
+        return message
 
 
 def relay_signature_input(swarm_id: SwarmId, relayed: Relayed) -> bytes:

@@ -12,7 +12,7 @@ from p2prec.peer.messages import Hello, Message, Refusal
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
-from p2prec.wire.signatures import Signatures
+from p2prec.wire.signatures import StandIns
 
 
 class Session:
@@ -31,18 +31,18 @@ class Session:
         *,
         session_nonce: bytes,
         instance: bytes,
-        signatures: Signatures | None = None,
+        stand_ins: StandIns | None = None,
     ) -> None:
         """
         remote_id: the other end, as the transport's handshake has proven it.
         session_nonce: 16 random bytes, fresh for this connection: what makes a recording of it worthless later.
         instance: 16 random bytes, drawn once at each start of the daemon.
-        signatures: of all peers of one process (a simulation): what one of them has signed the others need not verify.
+        stand_ins: of all peers of one process (a simulation), instead of its signatures; a true signature is good all the same.
         """
         self._identity = identity
         self._swarm_id = swarm_id
         self._remote = Verifier(remote_id)
-        self._signatures = signatures
+        self._stand_ins = stand_ins
         self._codec = codec
         self._nonce = session_nonce
         self._instance = instance
@@ -84,9 +84,7 @@ class Session:
             sequence=self._sent,
             payload=payload,
         )
-        signature = self._identity.sign(signed)
-        if self._signatures is not None:
-            self._signatures.made(signature, signed)
+        signature = self._identity.sign(signed) if self._stand_ins is None else self._stand_ins.sign(signed)
         frame = pack(Envelope(kind, self._sent, payload, signature))
         self._sent += 1
         return frame
@@ -136,7 +134,7 @@ class Session:
             sequence=envelope.sequence,
             payload=envelope.payload,
         )
-        if self._signatures is not None and self._signatures.are_known(envelope.signature, signed):
+        if self._stand_ins is not None and self._stand_ins.is_valid(envelope.signature, signed):
             return
         if not self._remote.is_valid(envelope.signature, signed):
             raise RemoteMisbehaviour(Refusal.FORGED, f"the signature of {envelope.kind.name} is not the sender's")

@@ -6,6 +6,7 @@ The length of each sum's vector follows from the manifest, so a share of another
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any, Final
@@ -76,7 +77,7 @@ LAST_SUM: Final = 2
 _BODY = 6
 """Which element of a relayed message its content is."""
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 256
-"""Relayed messages that need not be checked again, with so large a body at most: together about two megabytes."""
+"""Relayed messages that need not be checked again, with so large a body at most: together about five megabytes."""
 _SHARE_FIELDS = 5
 _SHARE_OVERHEAD_BYTES = 128
 """More than msgpack, weight, trace and exchange id add to scales and levels."""
@@ -168,6 +169,19 @@ _BY_NAME: Final[dict[SumKind, type]] = {
 """Messages without content."""
 
 
+@dataclass(slots=True)
+class _Known:
+    """A relayed message that was checked."""
+
+    entry: tuple[Any, ...]
+    """As it came."""
+    relayed: Relayed
+    packed: bytes = b""
+    """As it goes on, if it has."""
+    message: SumMessage | None = None
+    """What is inside, once the signature was found to be the origin's."""
+
+
 class SumCodec:
     """The messages of one swarm's two sums. Holds no state but the sizes."""
 
@@ -177,8 +191,8 @@ class SumCodec:
         largest = max(n_rows(count) * (ROW * _widest(count) + 2) for count in counts.values())
         self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
-        # The same message comes from one neighbour after the other.
-        self._remembered = lru_cache(maxsize=_REMEMBERED, typed=True)(self._checked)
+        self._remembered: dict[bytes, _Known] = {}
+        """By signature: the same message comes from one neighbour after the other, and goes to several."""
         self._max_body_bytes = max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64
 
     # --- on a link ---
@@ -201,21 +215,15 @@ class SumCodec:
 
     def encode_relays(self, relays: Relays) -> bytes:
         """The payload of messages that are passed on."""
-        entries = [
-            [
-                key_of(r.origin),
-                b"" if r.to is None else key_of(r.to),
-                r.number,
-                r.token,
-                r.hops,
-                r.kind,
-                r.body,
-                r.signature,
-            ]
-            for r in relays.relays
-        ]
-        payload: bytes = msgpack.packb(entries, use_bin_type=True)
-        return payload
+        header: bytes = msgpack.Packer().pack_array_header(len(relays.relays))
+        return b"".join((header, *(self._packed(relayed) for relayed in relays.relays)))
+
+    def _packed(self, relayed: Relayed) -> bytes:
+        known = self._remembered.get(relayed.signature)
+        if known is not None and known.relayed is relayed:
+            known.packed = known.packed or _pack_relayed(relayed)
+            return known.packed
+        return _pack_relayed(relayed)
 
     def decode_relays(self, payload: bytes) -> Relays:
         """Their envelopes, checked; what is inside is opened when it is new (`p2prec.wire.seal`). Raises RemoteMisbehaviour."""
@@ -225,13 +233,21 @@ class SumCodec:
     def _relayed(self, entry: Any) -> Relayed:
         if not isinstance(entry, tuple):
             raise malformed("a relayed message is not an array")
-        body = exactly(entry, 8)[_BODY]
+        origin, to, number, token, hops, kind, body, signature = exactly(entry, 8)
         if not isinstance(body, bytes):
             raise malformed("a body is not binary")
-        try:
-            return self._remembered(*entry) if len(body) <= _REMEMBERED_BYTES else self._checked(*entry)
-        except TypeError as error:  # what cannot be looked up
-            raise malformed("a relayed message with an array or a map in it") from error
+        if not isinstance(signature, bytes):
+            raise malformed("a signature is not binary")
+        known = self._remembered.get(signature)
+        # True equals 1, and is none.
+        if known is not None and known.entry == entry and type(number) is type(hops) is type(kind) is int:
+            return known.relayed
+        relayed = self._checked(origin, to, number, token, hops, kind, body, signature)
+        if len(body) <= _REMEMBERED_BYTES:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[signature] = _Known(entry, relayed)
+        return relayed
 
     def _checked(
         self, origin: Any, to: Any, number: Any, token: Any, hops: Any, kind: Any, body: bytes, signature: Any
@@ -248,6 +264,17 @@ class SumCodec:
             body,
             binary(signature, "signature", SIGNATURE_BYTES),
         )
+
+    def opened(self, relayed: Relayed) -> SumMessage | None:
+        """What is inside, if it is known to be its origin's: peers of one process share a codec."""
+        known = self._remembered.get(relayed.signature)
+        return known.message if known is not None and known.relayed is relayed else None
+
+    def note_opened(self, relayed: Relayed, message: SumMessage) -> None:
+        """Its signature was verified."""
+        known = self._remembered.get(relayed.signature)
+        if known is not None and known.relayed is relayed:
+            known.message = message
 
     # --- what is signed by its origin ---
 
@@ -427,6 +454,13 @@ def peer_of(key: Any) -> PeerId:
 @lru_cache(maxsize=1 << 16)
 def _peer_of(key: bytes) -> PeerId:
     return peer_id_of(key)
+
+
+def _pack_relayed(relayed: Relayed) -> bytes:
+    to = b"" if relayed.to is None else key_of(relayed.to)
+    fields = [key_of(relayed.origin), to, relayed.number, relayed.token, relayed.hops, relayed.kind, relayed.body]
+    packed: bytes = msgpack.packb([*fields, relayed.signature], use_bin_type=True)
+    return packed
 
 
 def _share_fields(share: Share) -> list[Any]:

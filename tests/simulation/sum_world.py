@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from p2prec.model.pairs import VOID_ABOVE
-from p2prec.peer.sum_messages import Outgoing, SumMessage
+from p2prec.peer.sum_messages import Gone, Outgoing, SumMessage
 from p2prec.peer.sum_peer import SumPeer
 from p2prec.peer.sum_times import Timetable
 from p2prec.privacy.plan import PrivacyPlan, SumPlan
@@ -58,6 +58,8 @@ class SumWorld:
         self.dead: set[PeerId] = set()
         self.sent: list[tuple[float, PeerId, PeerId, SumMessage]] = []
         self.now = 0.0
+        self.deaf: set[tuple[PeerId, PeerId]] = set()
+        """Sender and receiver of messages to one peer that never arrive."""
         self._killer = killer
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -113,7 +115,7 @@ class SumWorld:
     def send(self, sender: PeerId, messages: Outgoing) -> None:
         for to, message in messages:
             for receiver in self.ids if to is None else [to]:
-                if receiver != sender:
+                if receiver != sender and (to is None or (sender, receiver) not in self.deaf):
                     # In order, as on one connection.
                     arrival = max(
                         self.now + 0.01 + 0.1 * self.rng.random(),
@@ -127,7 +129,9 @@ class SumWorld:
             self.kill(victim)
         if self.lives(receiver):
             self.sent.append((self.now, sender, receiver, message))
-            self.send(receiver, self.peers[receiver].receive(sender, message, self.now))
+            one = self.peers[receiver]
+            gone = isinstance(message, Gone)
+            self.send(receiver, one.peer_died(sender, self.now) if gone else one.receive(sender, message, self.now))
 
     def _ticks(self, peer: PeerId) -> None:
         if not self.lives(peer):

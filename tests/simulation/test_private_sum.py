@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sum_world import COUNT, N_PEERS, NOTICED_S, PLAN, TIMES, Killer, SumWorld
+from sum_world import COUNT, N_PEERS, N_PEOPLE, NOTICED_S, PLAN, TIMES, Killer, SumWorld
 
 from p2prec.model.nearest import decode
 from p2prec.peer.sum_messages import (
@@ -26,8 +26,9 @@ from p2prec.peer.sum_messages import (
     TakenOut,
     Witnessed,
 )
-from p2prec.privacy.plan import COLLUDING
-from p2prec.types import PeerId
+from p2prec.privacy.masks import are_partners
+from p2prec.privacy.plan import COLLUDING, MEAN_PARTNERS
+from p2prec.types import PeerId, SwarmId
 
 CLEAN = 1.3
 """Error over planned noise: sampling over 48 coordinates, and what eight bits add. A single mask that does not cancel adds 3."""
@@ -255,6 +256,24 @@ def test_who_dies_before_its_guardians_have_its_contribution_in_clear_is_restore
     assert {message.owner for message in opened} == {victim}
     assert not any(isinstance(message, TakenOut) for _, _, _, message in world.sent)
     assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
+
+
+@pytest.mark.parametrize("since", [TIMES.enrol_s, TIMES.contribute_s - 0.1])
+def test_who_cannot_reach_a_partner_that_lives_gives_its_place_up_and_is_restored(since: float) -> None:
+    """Both have a mask with the other, or both have none: either way all masks cancel, and neither's other partners are left with
+    theirs.
+    """
+    world = SumWorld(6)
+    one = world.ids[5]
+    other = next(peer for peer in world.ids if are_partners(SwarmId(bytes(32)), 1, one, peer, MEAN_PARTNERS, N_PEOPLE))
+    world.at(since, lambda: world.deaf.update({(one, other), (other, one)}))
+    world.run()
+    opened = {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)}
+    assert opened == ({one, other} if since > TIMES.enrol_s else set())
+    world.dead |= opened  # nobody listens to them any more
+    assert world.error_ratio() < CLEAN
+    assert sorted(world.ledger) == world.ids
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
 
 

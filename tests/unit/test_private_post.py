@@ -107,6 +107,29 @@ def test_a_repeated_message_finds_another_way_when_one_is_broken() -> None:
     assert (IDS[0], Pair()) in line.got[4]
 
 
+def test_whoever_has_no_way_left_gives_a_message_to_somebody_who_may_have_one() -> None:
+    """Otherwise all behind a peer whose only way is gone could never reach the receiver, however often they repeat it."""
+    line = enrolled(Line(5))
+    line.links.discard(frozenset((1, 2)))
+    line.links.add(frozenset((1, 4)))
+    line.posts[0].send(IDS[3], SUM, Masked())
+    line.settle()
+    assert line.got[3] == [(IDS[0], Masked())]
+    assert not line.got[1] and not line.got[4]
+
+
+def test_each_peer_passes_on_at_moments_of_its_own() -> None:
+    for first_byte, moments in ((0, (1.0, 1.5)), (128, (0.75, 1.25))):
+        post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k, n=first_byte: bytes([n]) * k, HOP_S)  # type: ignore[misc]
+        post.open(SUM)
+        post.flush([IDS[1]], 0.6)
+        for moment in moments:
+            post.send(None, SUM, ENROL)
+            assert post.due() == pytest.approx(moment)
+            assert post.flush([IDS[1]], moment - 0.02) == []
+            assert len(post.flush([IDS[1]], post.due())) == 1
+
+
 def test_whoever_is_met_later_hears_what_was_said() -> None:
     line = Line(3)
     line.links.discard(frozenset((1, 2)))
