@@ -85,7 +85,7 @@ chaos: $(VENV)/.dev ## Kill daemons at random moments under load and look for wh
 testbed-test: $(VENV)/.dev ## Run weak devices in containers and hold them to what they must show (PEERS=50; needs Docker; 5 minutes)
 	@TESTBED_PEERS=$(or $(PEERS),50) TESTBED_JSON=$(JSON) $(BIN)/python -m pytest -q tests/e2e/test_testbed_containers.py -k weak_devices $(ARGS)
 
-testbed-faults: $(VENV)/.dev ## Disturb weak devices in containers in every way of deploy/faults (PEERS=80; as root, 6 GB; 75 minutes)
+testbed-faults: $(VENV)/.dev ## Disturb weak devices in containers in every way of deploy/faults (PEERS=80; as root, 6 GB; 90 minutes)
 	@TESTBED_PEERS=$(or $(PEERS),80) TESTBED_JSON=$(JSON) $(BIN)/python -m pytest -q tests/e2e/test_testbed_containers.py -k comes_back $(ARGS)
 
 clean: ## Remove the environment and everything that was built

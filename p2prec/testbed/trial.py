@@ -27,7 +27,7 @@ BEFORE_WINDOWS = 2
 """Looked back upon at least, if the run was followed for so long. In an older run it is the later half: a model drifts over
 minutes, so what a swarm happens to be at is no measure of what it loses."""
 MAX_WINDOWS = 6
-"""Measured afterwards, while fewer cannot tell."""
+"""Measured afterwards, while fewer leave a doubt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Trial:
     people: int
     """Survivors that were compared."""
     disturbed_s: Interval
-    """From the beginning of the fault until all were back, or were no longer waited for: seconds of the run."""
+    """From the beginning of the fault until quality was measured again: seconds of the run."""
     reference: str
     checks: tuple[Check, ...]
 
@@ -87,7 +87,9 @@ def try_fault(
     back_after_s = follower.until(
         lambda samples: are_back(samples, exchanges, now_s(follower.run)), profile.holds.back_within_s
     )
-    back_s = now_s(follower.run)
+    # Quality has as long to come back as peers have.
+    follower.for_seconds(max(0.0, healed_s + profile.holds.back_within_s - now_s(follower.run)))
+    settled_s = now_s(follower.run)
     history = _of(follower, survivors)
     before_s = min(fault_s / 2, fault_s - BEFORE_WINDOWS * window_s)
     before = reference or measure(history, before_s, fault_s, without=disturbed)
@@ -105,7 +107,7 @@ def try_fault(
         back_after_s=None if back_after_s is None else round(back_after_s, 1),
         ratios=ratios,
         people=people,
-        disturbed_s=(round(fault_s, 1), round(back_s, 1)),
+        disturbed_s=(round(fault_s, 1), round(settled_s, 1)),
         reference="a run without the fault" if reference else "the same swarm before the fault",
         checks=judge(
             profile.holds,
@@ -167,14 +169,14 @@ def _look_before(follower: Follower, bed: Bed, window_s: float) -> None:
 def _measure_after(
     follower: Follower, survivors: Collection[str], before: Measurement, window_s: float, share: float
 ) -> tuple[dict[str, Ratio], int]:
-    """Measure the survivors for a window, and for another while that is not enough to tell."""
+    """Measure the survivors for a window, and for another while they seem to fall short, or it is not known well enough."""
     from_s = now_s(follower.run)
     ratios: dict[str, Ratio] = {}
     people = 0
     for _ in range(MAX_WINDOWS):
         follower.for_seconds(window_s)
         ratios, people = compare(before, measure(_of(follower, survivors), from_s, now_s(follower.run)))
-        if ratios and all(ratio.reaches(share) for ratio in ratios.values()):
+        if ratios and all(ratio.value >= share and ratio.reaches(share) for ratio in ratios.values()):
             break
     return ratios, people
 
