@@ -183,7 +183,7 @@ class _Known:
 
 
 class SumCodec:
-    """The messages of one swarm's two sums. Holds no state but the sizes."""
+    """The messages of one swarm's two sums. Holds no state but the sizes, and a bounded memory of what was checked before."""
 
     def __init__(self, counts: Mapping[int, int], n_selected: int, n_items: int) -> None:
         """counts: the values of each sum, 1 and 2; n_selected: items counted in pairs, of the n_items of the catalogue."""
