@@ -158,8 +158,8 @@ class Post:
             if not waiting.known_to:
                 # An own message: when it is repeated, perhaps the first way was the trouble.
                 return [open_ways[token[0] % len(open_ways)]] if open_ways else others
-            # Without a way of its own it goes to anybody else, who may have one. Now and then it does so anyhow: where all ways lead
-            # to a peer that has lost its own, they would lead back there.
+            # Without a way it goes to anybody else, who may have one. Now and then it does so anyhow: where all ways lead to one
+            # peer that has lost its own, they would lead back there.
             if open_ways and token[hops % len(token)] >= ASTRAY:
                 return open_ways[:1]
             at = token[(hops + 1) % len(token)]
