@@ -29,7 +29,7 @@ from p2prec.wire.sum_codec import SumCodec
 SELECTED, EXCHANGES_A_ROUND, PEOPLE = 230, 2, 943
 ROUNDS = mixing_rounds(PEOPLE)
 FLOODS = 4 * PEOPLE
-"""That a peer hears in a sum, roughly: who enrols, who contributes, what is said about the dead (docs/research/0003-privacy.md)."""
+"""That a peer hears in a sum, about: who enrols, who contributes, who is dead (docs/research/0003-privacy.md)."""
 TIMES_EACH = 4
 """That it hears each of them, from one neighbour after the other."""
 ORIGINS = 60
