@@ -30,8 +30,6 @@ MAX_WAITING = 20_000
 """To be passed on at the next flush."""
 MAX_SERVED = 4096
 """Neighbours of whom it is remembered when they were sent all floods."""
-ASTRAY = 32
-"""Of 256 steps of messages to one peer, so many go anywhere."""
 MAX_ROUTES = 3
 """Neighbours kept as ways to one peer."""
 FRAME_RELAYS = 1024
@@ -152,18 +150,16 @@ class Post:
                 return [to]
             known = self._sums.get(waiting.relayed.number)
             ways = known.routes.get(to, []) if known is not None else []
-            others = [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
-            open_ways = [way for way in ways if way in others]
-            token, hops = waiting.relayed.token, waiting.relayed.hops
-            if not waiting.known_to:
+            open_ways = [way for way in ways if way in neighbours and way not in waiting.known_to]
+            if not waiting.known_to and open_ways:
                 # An own message: when it is repeated, perhaps the first way was the trouble.
-                return [open_ways[token[0] % len(open_ways)]] if open_ways else others
-            # Without a way it goes to anybody else, who may have one. Now and then it does so anyhow: where all ways lead to one
-            # peer that has lost its own, they would lead back there.
-            if open_ways and token[hops % len(token)] >= ASTRAY:
-                return open_ways[:1]
-            at = token[(hops + 1) % len(token)]
-            return others[at % max(1, len(others)) :][:1]
+                return [open_ways[waiting.relayed.token[0] % len(open_ways)]]
+            if not waiting.known_to:
+                return neighbours
+            others = [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
+            # Without a way of its own it goes to anybody else, who may have one.
+            at = waiting.relayed.token[1] + waiting.relayed.hops
+            return open_ways[:1] or others[at % max(1, len(others)) :][:1]
         return [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
 
     def catch_up(
