@@ -49,6 +49,8 @@ class AddressBook:
     static: list[StaticAddress] = field(default_factory=list)
     peers_seen: int = 0
     """Distinct peers ever heard of (an estimate once the book has had to forget some)."""
+    missed: dict[PeerId, None] = field(default_factory=dict)
+    """Neighbours whose links broke without a goodbye, the latest last, until they are met again: as many as a view has places."""
 
     def sight(self, peer_id: PeerId, host: str, port: int, source: str, now: float) -> bool:
         """Note that a peer is said to listen at an address. Returns True the first time the peer is heard of.
@@ -89,6 +91,7 @@ class AddressBook:
             free = (p for p in self.peers.values() if p.banned_until <= now)
             forgotten = min(free, key=lambda p: (p.source != "exchange", p.last_seen))
         del self.peers[forgotten.peer_id]
+        self.missed.pop(forgotten.peer_id, None)
 
     def add_static(self, host: str, port: int) -> None:
         if not any((s.host, s.port) == (host, port) for s in self.static):
@@ -114,6 +117,10 @@ class AddressBook:
         known = self.peers.get(peer_id)
         if known is not None:
             known.failures, known.dial_after, known.last_seen = 0, 0.0, now
+        if peer_id in self.missed:
+            del self.missed[peer_id]
+            for other in self.missed:  # the way to one is open again, so that to the others may be
+                self.peers[other].failures, self.peers[other].dial_after = 0, 0.0
         for static in self.static:
             if (static.host, static.port) == (host, port):
                 static.peer_id, static.failures, static.dial_after = peer_id, 0, 0.0
@@ -122,6 +129,14 @@ class AddressBook:
         """Do not dial this peer before `until` (it is full, leaving, or was rotated out)."""
         if peer_id in self.peers:
             self.peers[peer_id].dial_after = max(self.peers[peer_id].dial_after, until)
+
+    def miss(self, peer_id: PeerId) -> None:
+        """Note that a neighbour's link broke."""
+        if peer_id in self.peers:
+            self.missed.pop(peer_id, None)
+            self.missed[peer_id] = None
+            if len(self.missed) > self.settings.max_neighbours:
+                del self.missed[next(iter(self.missed))]
 
     def ban(self, peer_id: PeerId, until: float, now: float) -> None:
         known = self.peers.get(peer_id)
@@ -144,6 +159,11 @@ class AddressBook:
         for known in self.peers.values():
             if known.addresses and known.peer_id not in exclude and self.may_dial(known.peer_id, now):
                 yield known
+
+    def missing(self, now: float, exclude: Collection[PeerId], count: int) -> list[KnownPeer]:
+        """Up to `count` of the missed that may be dialled now, the latest first."""
+        may = (self.peers[p] for p in reversed(self.missed) if p not in exclude and self.may_dial(p, now))
+        return [known for known in may if known.addresses][: max(0, count)]
 
     def choose(self, now: float, exclude: Collection[PeerId], count: int, rng: np.random.Generator) -> list[KnownPeer]:
         """Up to `count` random candidates; those that failed least come first, so that the dead do not crowd out the living."""

@@ -53,6 +53,8 @@ MESSAGES_PER_ROUND = 16.0
 or four."""
 MESSAGE_BURST = 64.0
 """Messages at once, times the number of parts."""
+REUNIONS = 2
+"""Times the wanted number of neighbours: beyond it lost ones are not dialled again. Rotation brings a full view back to size."""
 PEERS_PER_REQUEST = 32
 PEERS_SERVED_EVERY_S = 10.0
 
@@ -150,7 +152,7 @@ class Neighbourhood:
                 # TLS 1.3 tells a refused client only now: this is a failed dial, with the same patience.
                 retry_s = self.book.dial_failed(link.host, link.dialled_port, link.remote_id, now)
                 self.events.append(DialFailed(link.host, link.dialled_port, reason, retry_s))
-            self._forget(link, reason)
+            self._forget(link, reason, broken=True)
 
     def refused(self, number: int, error: RemoteMisbehaviour, now: float) -> None:
         """A message on this link broke the protocol (found by the wire layer or by this core)."""
@@ -197,7 +199,7 @@ class Neighbourhood:
                     self._drop(link, CloseReason.MISBEHAVIOUR, "no hello")
             elif link.ping_sent_at is not None:
                 if now - link.ping_sent_at >= settings.ping_deadline_s:
-                    self._forget(link, "no answer to ping")
+                    self._forget(link, "no answer to ping", broken=True)
                     self.actions.append(Disconnect(link.number))
             elif now - link.last_heard >= settings.ping_after_s:
                 self._ping(link, now)
@@ -216,10 +218,16 @@ class Neighbourhood:
             if static.dial_after <= now and (who is None or (who not in engaged and self.book.may_dial(who, now))):
                 static.dial_after = now + settings.dial_retry_s
                 self._dial(static.host, static.port, who)
-        wanted = settings.target_neighbours - len(engaged)
+        wanted = settings.target_neighbours - len(engaged - self.book.missed.keys())  # those may be gone for good
         if wanted <= 0 and now >= self._next_rotation and not self.is_steady:
             self._rotate(now, engaged)
-        for known in self.book.choose(now, engaged, min(wanted, settings.dials_per_tick), self._rng):
+        # Who was lost is met again even where others have taken the place: two halves of a swarm that could not reach each other,
+        # each with as many neighbours as it wants within itself, would otherwise stay apart when they can.
+        room = min(REUNIONS * settings.target_neighbours, settings.max_neighbours) - len(engaged)
+        lost = self.book.missing(now, engaged, min(room, settings.dials_per_tick))
+        engaged.update(known.peer_id for known in lost)
+        others = min(wanted, settings.dials_per_tick) - len(lost)
+        for known in (*lost, *self.book.choose(now, engaged, others, self._rng)):
             known.dial_after = now + settings.dial_retry_s
             self._dial(*known.addresses[0], known.peer_id)
         if now >= self._next_peers_request:
@@ -383,7 +391,10 @@ class Neighbourhood:
         self.actions.append(Disconnect(link.number))
         self._forget(link, reason.name.lower().replace("_", " "))
 
-    def _forget(self, link: Link, reason: str) -> None:
+    def _forget(self, link: Link, reason: str, *, broken: bool = False) -> None:
+        """broken: nobody has said goodbye."""
         if self.view.remove(link):
+            if broken:
+                self.book.miss(link.remote_id)
             self._on_lost(link.remote_id)
             self.events.append(NeighbourDown(link.remote_id, reason, len(self.view.neighbours)))

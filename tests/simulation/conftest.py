@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -34,8 +35,12 @@ def manifest(catalogue: Catalogue) -> Manifest:
 
 @pytest.fixture
 def make_world(manifest: Manifest, catalogue: Catalogue) -> Callable[..., World]:
-    def make(n_peers: int = 0, *, seed: int = 0, settings: PeerSettings | None = None) -> World:
-        world = World(manifest, catalogue, seed=seed, settings=settings or PeerSettings())
+    def make(
+        n_peers: int = 0, *, seed: int = 0, settings: PeerSettings | None = None, round_interval_s: float = 1.0
+    ) -> World:
+        learning = msgspec.structs.replace(manifest.learning, round_interval_s=round_interval_s)
+        of_world = msgspec.structs.replace(manifest, learning=learning)
+        world = World(of_world, catalogue, seed=seed, settings=settings or PeerSettings())
         rng = np.random.default_rng(seed)
         for i in range(n_peers):
             items = np.sort(rng.choice(N_ITEMS, size=12, replace=False)).astype(np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from p2prec.config import PeerSettings
 from p2prec.peer.events import (
@@ -137,6 +138,33 @@ def test_partition_heals_without_help(make_world: MakeWorld) -> None:
     world.network.heal()
     world.run(120)
     assert all(len(self_neighbours(world, n)) == 7 for n in names)
+
+
+@pytest.mark.parametrize("cut_s", [60, 600])
+def test_halves_that_have_filled_their_views_grow_together_again(make_world: MakeWorld, cut_s: float) -> None:
+    """A swarm of many more than a view holds: nobody lacks a neighbour while it is cut, and yet it must not stay two."""
+    settings = PeerSettings(target_neighbours=4, max_neighbours=12, dial_retry_max_s=60.0)
+    world = make_world(20, settings=settings, round_interval_s=60.0)
+    one, other = set(list(world.peers)[::2]), set(list(world.peers)[1::2])
+
+    def links_across() -> int:
+        return sum(neighbour in other for name in one for neighbour in self_neighbours(world, name))
+
+    def degree() -> float:
+        return sum(len(self_neighbours(world, name)) for name in world.peers) / len(world.peers)
+
+    world.run(30)
+    before = links_across()
+    world.network.partition(one, other)
+    world.run(cut_s)
+    assert links_across() == 0
+    assert min(len(self_neighbours(world, name)) for name in world.peers) >= 4
+    world.network.heal()
+    world.run(90)
+    assert links_across() >= before / 2
+    assert degree() <= 2 * settings.target_neighbours
+    world.run(1200)  # rotation
+    assert degree() <= 1.75 * settings.target_neighbours
 
 
 def self_neighbours(world: World, name: str) -> list[str]:

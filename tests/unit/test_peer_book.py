@@ -156,3 +156,58 @@ def test_static_addresses_are_noted_once_and_back_off_alone(book: AddressBook) -
     assert static.dial_after == 30.0
     book.met(PeerId("a"), "example.net", 4001, 31.0)
     assert (static.peer_id, static.failures, static.dial_after) == (PeerId("a"), 0, 0.0)
+
+
+def missing(book: AddressBook, now: float, count: int = 99, exclude: tuple[PeerId, ...] = ()) -> list[PeerId]:
+    return [known.peer_id for known in book.missing(now, exclude, count)]
+
+
+def test_neighbours_whose_links_broke_are_missed_until_they_are_met(book: AddressBook) -> None:
+    one, two, three, _ = fill(book, 4)
+    for peer in (one, two, three, one):
+        book.miss(peer)
+    book.miss(PeerId("never heard of"))
+    assert missing(book, 10.0) == [one, three, two]
+    assert missing(book, 10.0, count=1) == [one]
+    assert missing(book, 10.0, count=-1) == []
+    assert missing(book, 10.0, exclude=(three,)) == [one, two]
+    book.met(three, "10.0.0.1", 4002, 11.0)
+    assert missing(book, 12.0) == [one, two]
+
+
+def test_the_missed_are_dialled_with_patience_until_one_of_them_is_met(book: AddressBook) -> None:
+    one, two, three = fill(book, 3)
+    for peer in (one, two):
+        book.miss(peer)
+        for _ in range(3):
+            book.dial_failed("10.0.0.1", book.peers[peer].addresses[0][1], peer, 10.0)
+    assert missing(book, 29.0) == []
+    book.met(three, "10.0.0.1", 4002, 29.0)  # it was not missed: nothing new
+    assert missing(book, 29.0) == []
+    book.met(one, "10.0.0.1", 4000, 29.0)
+    assert missing(book, 29.0) == [two]
+
+
+def test_no_more_are_missed_than_a_view_has_places() -> None:
+    book = AddressBook(ME, PeerSettings(max_neighbours=4))
+    peers = fill(book, 6)
+    for peer in peers:
+        book.miss(peer)
+    assert missing(book, 10.0) == peers[:1:-1]
+
+
+def test_whoever_is_forgotten_is_not_missed(book: AddressBook) -> None:
+    first, *_ = fill(book, 8)
+    book.miss(first)
+    book.sight(PeerId("new"), "10.0.0.1", 1, "mdns", 51.0)
+    assert first not in book.peers
+    assert missing(book, 60.0) == []
+    book.met(PeerId("new"), "10.0.0.1", 1, 61.0)
+
+
+def test_the_banned_are_missed_in_silence(book: AddressBook) -> None:
+    (one,) = fill(book, 1)
+    book.miss(one)
+    book.ban(one, 100.0, 10.0)
+    assert missing(book, 99.0) == []
+    assert missing(book, 101.0) == [one]
