@@ -3,7 +3,8 @@
 Every message is signed by its origin and passed on unchanged. A flood goes to all neighbours but those it came from, once. One
 for a single peer goes to the neighbour from which that peer's own enrolment arrived first: each hop is nearer to it, without any
 routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left anybody else, who may have
-a way. Its origin, which hears no answer, sends what is lost again, by any of its ways.
+a way. What comes again has found none where it was sent, and is sent another: a search that no dead end holds. Its origin, which
+hears no answer, sends what is lost again, by any of its ways.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -12,8 +13,9 @@ altogether; beyond the bounds messages are dropped without a word, since honest 
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -28,6 +30,8 @@ MAX_FLOODS = 200_000
 """Of all origins in one sum."""
 MAX_WAITING = 20_000
 """To be passed on at the next flush."""
+MAX_PASSED = 4096
+"""Messages to one peer of which it is remembered where they went, in one sum; an honest swarm of a thousand has some 500."""
 MAX_SERVED = 4096
 """Neighbours of whom it is remembered when they were sent all floods."""
 MAX_ROUTES = 3
@@ -61,8 +65,8 @@ class Letter:
 @dataclass(slots=True)
 class _Waiting:
     relayed: Relayed
-    known_to: set[PeerId]
-    """Neighbours that have it: it came from them."""
+    known_to: dict[PeerId, None]
+    """Neighbours that have it, in the order in which it came from them or was sent there."""
 
 
 @dataclass(slots=True)
@@ -72,8 +76,20 @@ class _Sum:
     floods: OrderedDict[tuple[PeerId, bytes], Relayed | None] = field(default_factory=OrderedDict)
     """In the order in which they came. None: it was no news, and is not passed on."""
     of_origin: dict[PeerId, int] = field(default_factory=dict)
-    routes: dict[PeerId, list[PeerId]] = field(default_factory=dict)
-    """By origin: neighbours from which its enrolment came, the first one first."""
+    enrolments: dict[PeerId, bytes] = field(default_factory=dict)
+    """By origin: the token of its first enrolment."""
+    routes: dict[PeerId, list[tuple[int, PeerId]]] = field(default_factory=dict)
+    """By origin: how far from it a neighbour is from which that enrolment came, and the neighbour; the nearest first."""
+    passed: OrderedDict[tuple[PeerId, bytes], dict[PeerId, None]] = field(default_factory=OrderedDict)
+    """Of messages to one peer: neighbours that have had them."""
+
+    def had(self, name: tuple[PeerId, bytes]) -> dict[PeerId, None]:
+        """Who has had a message to one peer, to be added to."""
+        had = self.passed.setdefault(name, {})
+        self.passed.move_to_end(name)
+        if len(self.passed) > MAX_PASSED:
+            self.passed.popitem(last=False)
+        return had
 
 
 class Post:
@@ -119,9 +135,10 @@ class Post:
         if known is None:
             return
         relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message)
+        name = (relayed.origin, relayed.token)
         if to is None:
-            known.floods[relayed.origin, relayed.token] = relayed
-        self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, set())
+            known.floods[name] = relayed
+        self._outbox[name] = _Waiting(relayed, {} if to is None else known.had(name))
 
     def due(self) -> float:
         """When to `flush` next."""
@@ -138,29 +155,34 @@ class Post:
         outgoing: dict[PeerId, list[Relayed]] = {}
         everybody = sorted(neighbours)
         for waiting in self._outbox.values():
-            for neighbour in self._next(waiting, everybody):
+            chosen = self._next(waiting, everybody)
+            waiting.known_to.update(dict.fromkeys(chosen))
+            for neighbour in chosen:
                 outgoing.setdefault(neighbour, []).append(waiting.relayed)
         self._outbox.clear()
         return [(to, frame) for to, relays in outgoing.items() for frame in in_frames(relays)]
 
-    def _next(self, waiting: _Waiting, neighbours: Collection[PeerId]) -> Iterable[PeerId]:
-        to = waiting.relayed.to
-        if to is not None:
-            if to in neighbours:
-                return [to]
-            known = self._sums.get(waiting.relayed.number)
-            ways = known.routes.get(to, []) if known is not None else []
-            open_ways = [way for way in ways if way in neighbours and way not in waiting.known_to]
-            if not waiting.known_to and open_ways:
-                # An own message: when it is repeated, perhaps the first way was the trouble.
-                return [open_ways[waiting.relayed.token[0] % len(open_ways)]]
-            if not waiting.known_to:
-                return neighbours
-            others = [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
-            # Without a way of its own it goes to anybody else, who may have one.
-            at = waiting.relayed.token[1] + waiting.relayed.hops
-            return open_ways[:1] or others[at % max(1, len(others)) :][:1]
-        return [neighbour for neighbour in neighbours if neighbour not in waiting.known_to]
+    def _next(self, waiting: _Waiting, neighbours: Collection[PeerId]) -> Collection[PeerId]:
+        """Who is to have it now, of those who can be reached."""
+        to, had = waiting.relayed.to, waiting.known_to
+        others = [neighbour for neighbour in neighbours if neighbour not in had]
+        if to is None:
+            return others
+        if to in neighbours:
+            return [to]
+        known = self._sums.get(waiting.relayed.number)
+        ways = known.routes.get(to, []) if known is not None else []
+        open_ways = [way for _, way in ways if way in others]
+        first, second = waiting.relayed.token[:2]
+        if not had:
+            # An own message: when it is repeated, perhaps the first way was the trouble.
+            return [open_ways[first % len(open_ways)]] if open_ways else neighbours
+        if not others:
+            # A dead end: back to whom it came from first, who will try another.
+            back = next(iter(had))
+            return [back] if back in neighbours and waiting.relayed.origin != self.own_id else []
+        # Without a way of its own it goes to anybody else, who may have one.
+        return open_ways[:1] or [others[(second + waiting.relayed.hops) % len(others)]]
 
     def catch_up(
         self, neighbour: PeerId, now: float, numbers: Collection[int], *, every_s: float
@@ -184,9 +206,10 @@ class Post:
         """
         for relayed in relays.relays:
             known = self._sums.get(relayed.number)
-            if known is None or relayed.origin == self.own_id:
+            if known is None or (relayed.origin == self.own_id and relayed.to is None):
                 continue
-            letter = self._flood(neighbour, relayed, known) if relayed.to is None else self._routed(neighbour, relayed)
+            deliver = self._flood if relayed.to is None else self._routed
+            letter = deliver(neighbour, relayed, known)
             if letter is not None:
                 yield letter
 
@@ -195,7 +218,7 @@ class Post:
         if name in known.floods:
             waiting = self._outbox.get(name)
             if waiting is not None:
-                waiting.known_to.add(neighbour)
+                waiting.known_to[neighbour] = None
             self._note_route(neighbour, relayed, known)
             return None
         count = known.of_origin.get(relayed.origin, 0)
@@ -204,33 +227,39 @@ class Post:
         message = self._sealer.open(relayed)
         letter = Letter(relayed.origin, relayed.number, message)
         is_news = self._is_news(letter)
+        if isinstance(message, Enrol):
+            known.enrolments.setdefault(relayed.origin, relayed.token)
+            self._note_route(neighbour, relayed, known)
+            relayed = replace(relayed, hops=max(0, relayed.hops - 1))
         known.floods[name] = relayed if is_news else None
         known.of_origin[relayed.origin] = count + 1
         if is_news:
-            self._pass_on(neighbour, relayed)
-        if isinstance(message, Enrol):
-            known.routes.setdefault(relayed.origin, [neighbour])
+            self._pass_on(neighbour, relayed, {})
         return letter
 
     def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
-        """Another neighbour has the enrolment as well: a second way, should the first one end."""
-        routes = known.routes.get(relayed.origin)
-        if routes is not None and len(routes) < MAX_ROUTES and neighbour not in routes:
-            routes.append(neighbour)
+        """A neighbour has an enrolment, and so a way."""
+        routes = known.routes.setdefault(relayed.origin, [])
+        is_first = known.enrolments.get(relayed.origin) == relayed.token
+        if is_first and all(neighbour != other for _, other in routes):
+            bisect.insort(routes, (MAX_HOPS - relayed.hops, neighbour))
+            del routes[MAX_ROUTES:]
 
-    def _routed(self, neighbour: PeerId, relayed: Relayed) -> Letter | None:
-        if (relayed.origin, relayed.token) in self._outbox:
+    def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
+        name = (relayed.origin, relayed.token)
+        if name in self._outbox:
             return None
         if relayed.to != self.own_id:
             if relayed.hops > 0:
                 self._sealer.open(relayed)
-                self._pass_on(neighbour, replace(relayed, hops=relayed.hops - 1))
+                self._pass_on(neighbour, replace(relayed, hops=relayed.hops - 1), known.had(name))
             return None
         return Letter(relayed.origin, relayed.number, self._sealer.open(relayed))
 
-    def _pass_on(self, neighbour: PeerId, relayed: Relayed) -> None:
+    def _pass_on(self, neighbour: PeerId, relayed: Relayed, known_to: dict[PeerId, None]) -> None:
+        known_to.setdefault(neighbour)
         if len(self._outbox) < MAX_WAITING:
-            self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, {neighbour})
+            self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, known_to)
 
 
 def in_frames(relays: list[Relayed]) -> list[Relays]:

@@ -76,7 +76,9 @@ class PrivateSum:
         """Since mixing began."""
         self._handed_over = False
         self._contribution: FloatArray | None = None
-        """The own contribution as it was before mixing."""
+        """The own contribution as it was before mixing, and what was corrected since; without one, that alone."""
+        self._contributed = 0.0
+        """Its weight."""
 
     # --- contributing ---
 
@@ -93,7 +95,7 @@ class PrivateSum:
             raise ValueError("a statistic must have the sum's length and a norm of at most 1")
         total = statistic + self.plan.independent_std * own.gaussian(self.count)
         for partner, key in mask_keys.items():
-            total += mask(key, self.own_id, partner, self.count, self.plan.mask_std)
+            total += self.mask_with(partner, key)
         self._value += (total / self.plan.unit).astype(np.float32)
         self._masks = dict(mask_keys)
         self.weight += 1.0
@@ -104,12 +106,16 @@ class PrivateSum:
         key = self._masks.pop(partner, None)
         if key is None or self._handed_over:
             return False
-        self._shift(-mask(key, self.own_id, partner, self.count, self.plan.mask_std) / np.float32(self.plan.unit))
+        self._shift(-self.mask_with(partner, key) / np.float32(self.plan.unit))
         return True
+
+    def mask_with(self, partner: PeerId, key: bytes) -> FloatArray:
+        """(count,) this peer's side of the mask with a partner, in units of a statistic."""
+        return mask(key, self.own_id, partner, self.count, self.plan.mask_std)
 
     def keep_contribution(self) -> None:
         """Keep what is there now, before anything is mixed, for `restart`."""
-        self._contribution = self._value.copy() if self.weight else None
+        self._contribution, self._contributed = self._value.copy(), self.weight
 
     def correct(self, values: FloatArray) -> None:
         """Add (count,) values, in units of a statistic: what cancels the mask of a peer that cannot do so itself."""
@@ -119,6 +125,8 @@ class PrivateSum:
         self._value += values
         if self._contribution is not None:
             self._contribution += values
+        elif not self._masks:
+            self._contribution = values.copy()
         self._changed()
 
     # --- mixing ---
@@ -203,14 +211,14 @@ class PrivateSum:
     def drop(self) -> None:
         """This peer was declared dead and its value taken over by another: begin again with nothing."""
         self._value[:] = 0
-        self.weight, self._masks, self._contribution = 0.0, {}, None
+        self.weight, self._masks, self._contribution, self._contributed = 0.0, {}, None, 0.0
         self._changed()
 
     def restart(self) -> None:
         """Mix again from the own contribution, if there was one; of others, only what they left with this peer is known now."""
         kept = self._contribution
         self._value[:] = 0 if kept is None else kept
-        self.weight = 0.0 if kept is None else 1.0
+        self.weight = self._contributed
         self._differences.clear()
         self._exchanges = 0
         self._witnessed.forget_exchanges()

@@ -57,6 +57,8 @@ class Entry:
         """Why this peer did not contribute; "" if it did, or may yet."""
         self.keys: dict[PeerId, bytes] = {}
         """By partner: keys of the masks in the value."""
+        self.asked: frozenset[PeerId] = frozenset()
+        """Partners with whom this peer had masked at first."""
         self.have_masked: set[PeerId] = set()
         """Partners that have said `Masked`."""
         self.contributors: set[PeerId] = set()
@@ -71,8 +73,9 @@ class Entry:
         self._to_answer: set[PeerId] = set()
         self._unanswered: set[PeerId] = set()
         self._noted: set[PeerId] = set()
-        self._box_key: bytes | None = None
-        """Of the own contribution, until it has been sealed and left with guardians."""
+        self._sealed: Sealed | None = None
+        """The own contribution as it entered, until it has been left with guardians."""
+        self._masked_late: set[PeerId] = set()
         self._to_deposit = False
         self._remind_at = times.start + times.contribute_s + times.answer_s
 
@@ -100,10 +103,13 @@ class Entry:
         out: Outgoing = []
         if not self.sat_out:
             self.keys = self._roster.keys()
+            self.asked = frozenset(self.keys)
             self._value.contribute(self._statistic(), self.keys, self._noise())
             self._to_deposit = True
-            self._box_key = secrets.token_bytes(KEY_BYTES)
-            self._escrow = self._roster.escrow(self.keys, self._box_key)
+            box_key = secrets.token_bytes(KEY_BYTES)
+            box = seal_contribution(box_key, self._own_id, self._value.contribution(fine=False))
+            self._sealed = Sealed(box, self._roster.quorum(self._own_id))
+            self._escrow = self._roster.escrow(self.keys, box_key)
             self._unanswered = set(self.keys) - dead
             out = self._tell_masked(list(self.keys))
         return out + self._answers()
@@ -121,11 +127,9 @@ class Entry:
 
     def _seal(self, neighbours: list[PeerId]) -> Outgoing:
         """Leave the contribution with guardians, encrypted, as soon as partners may hear of its masks."""
-        if self._box_key is None or not neighbours:
+        if self._sealed is None or not neighbours:
             return []
-        key, self._box_key = self._box_key, None
-        box = seal_contribution(key, self._own_id, self._value.contribution(fine=False))
-        sealed = Sealed(box, self._roster.quorum(self._own_id))
+        sealed, self._sealed = self._sealed, None
         return [(guardian, sealed) for guardian in self._guardians(neighbours)]
 
     def _remind(self, now: float) -> Outgoing:
@@ -199,6 +203,16 @@ class Entry:
         """Nobody waits for its answer; its mask stays."""
         self._unanswered.discard(partner)
 
+    def late_mask(self, dead: PeerId) -> FloatArray | None:
+        """(count,) what cancels the mask with this peer in a dead partner's contribution as it was sealed: this peer has none
+        with it, and has said so, but what is sealed stays as it is. Given out once; None if there is nothing to cancel.
+        """
+        if dead not in self.have_masked or dead in self.keys or dead in self._masked_late:
+            return None
+        self._masked_late.add(dead)
+        key = self._roster.key_with(dead)
+        return None if key is None else self._value.mask_with(dead, key)
+
     # --- taking back ---
 
     def remove_masks(self, partners: list[PeerId]) -> None:
@@ -211,7 +225,7 @@ class Entry:
         self._value.drop()
         self.keys.clear()
         self._unanswered.clear()
-        self._box_key, self._to_deposit = None, False
+        self._sealed, self._to_deposit = None, False
 
     def close(self) -> None:
         """Mixing is over. What has not been shown by now never is."""

@@ -59,6 +59,8 @@ _PAIRING, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
 _NOT_YET = 1 << 31
+AS_SEALED = 1
+"""Changes of a contribution that nothing has been taken out of."""
 CLAIMS_HEARD = COLLUDING + 1
 """Of all that are made for a dead peer, so many reach everybody."""
 
@@ -216,7 +218,7 @@ class SumPeer:
             return [(None, Gone()), *self._withdraw()]
         self._absence.saw(self.value.met)
         report = self._absence.report(
-            frozenset(self._entry.keys) - self._entry.have_masked, self._claims.keys() | self._absence.restored.keys()
+            self._entry.asked - self._entry.have_masked, self._claims.keys() | self._absence.restored.keys()
         )
         return [] if report is None else [(None, report)]
 
@@ -453,6 +455,8 @@ class SumPeer:
             if best.witness == self.own_id and dead not in self._handed_over:
                 out += self._when_free(lambda: self._inherit(dead))
             self._absence.restored[dead] = best.changes
+            if best.changes == AS_SEALED:
+                out += self._mask_late(dead)
             if self._phase > _TAKEN_OUT:
                 out += self._return_shares(dead)
         elif dead not in self._handed_over:
@@ -461,6 +465,11 @@ class SumPeer:
             del self._inherited[peer]
             out += self._announce(peer, now)
         return out
+
+    def _mask_late(self, dead: PeerId) -> Outgoing:
+        """A dead peer is restored as its contribution was sealed: with a mask for this one, which perhaps has none for it."""
+        late = None if self.declared_dead else self._entry.late_mask(dead)
+        return [] if late is None else self._when_free(lambda: self._correct(late))
 
     def _open_box(self, dead: PeerId) -> Outgoing:
         """Nobody can restore a dead peer. If it has masked with this one, and so has perhaps left a box: help to open it.

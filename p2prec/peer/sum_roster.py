@@ -77,11 +77,19 @@ class Roster:
         """The mask keys of the confirmed partners; a partner whose public key is none is left out."""
         keys = {}
         for peer in self.confirmed:
-            try:
-                keys[peer] = self._key.shared(self._enrolled[peer], self._swarm_id, self._epoch, self.own_id, peer)
-            except ValueError:
+            key = self.key_with(peer)
+            if key is None:
                 self._confirmed.discard(peer)
+            else:
+                keys[peer] = key
         return keys
+
+    def key_with(self, partner: PeerId) -> bytes | None:
+        """The mask key with another participant; None if its public key is none."""
+        try:
+            return self._key.shared(self._enrolled[partner], self._swarm_id, self._epoch, self.own_id, partner)
+        except ValueError:
+            return None
 
     def refusal(self) -> str:
         """Why this peer must not contribute to this sum, in words; "" if it may."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from p2prec.errors import StoreError
 from p2prec.model.pairs import VOID_ABOVE
 from p2prec.peer.sum_messages import Gone, Outgoing, SumMessage
 from p2prec.peer.sum_peer import SumPeer
@@ -44,16 +45,24 @@ class SumWorld:
     """Runs to the end of the sum; afterwards `error_ratio` says how much noise is left."""
 
     def __init__(
-        self, seed: int, killer: Killer | None = None, silent: frozenset[int] = frozenset(), *, is_void: bool = False
+        self,
+        seed: int,
+        killer: Killer | None = None,
+        silent: frozenset[int] = frozenset(),
+        *,
+        is_void: bool = False,
+        full: frozenset[int] = frozenset(),
     ) -> None:
-        """silent: peers whose statistic is 0. is_void: everybody finds the sum void at its end; otherwise only a copy with more
-        than 1.5 times the planned noise is, by a judge who knows the truth.
+        """silent: peers whose statistic is 0; full: those whose disk is, so that they cannot contribute. is_void: everybody finds
+        the sum void at its end; otherwise only a copy with more than 1.5 times the planned noise is, by a judge who knows the
+        truth.
         """
         self._finds_void = is_void
         self.rng = np.random.default_rng(seed)
         self.ids = [PeerId(f"peer{n:03d}") for n in range(N_PEERS)]
         self.statistics = {peer: self._statistic(n in silent) for n, peer in enumerate(self.ids)}
         self.ledger: list[PeerId] = []
+        self._full = {self.ids[n] for n in full}
         self.peers = {peer: self._made(peer) for peer in self.ids}
         self.dead: set[PeerId] = set()
         self.sent: list[tuple[float, PeerId, PeerId, SumMessage]] = []
@@ -78,11 +87,16 @@ class SumWorld:
             N_PEOPLE,
             COUNT,
             lambda: self.statistics[peer],
-            lambda: self.ledger.append(peer),
+            lambda: self._record(peer),
             TIMES,
             np.random.default_rng(self.rng.integers(2**32)),
             is_void=lambda mean: self._finds_void or self._noise_in([mean]) > VOID_ABOVE,
         )
+
+    def _record(self, peer: PeerId) -> None:
+        if peer in self._full:
+            raise StoreError("disk full")
+        self.ledger.append(peer)
 
     @property
     def living(self) -> list[PeerId]:

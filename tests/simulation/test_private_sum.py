@@ -16,6 +16,7 @@ from p2prec.peer.sum_messages import (
     Inherited,
     Masked,
     MaskNoted,
+    NotMasked,
     Opened,
     Pair,
     Seen,
@@ -275,6 +276,19 @@ def test_who_cannot_reach_a_partner_that_lives_gives_its_place_up_and_is_restore
     assert world.error_ratio() < CLEAN
     assert sorted(world.ledger) == world.ids
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
+
+
+@pytest.mark.parametrize("is_void", [False, True])
+@pytest.mark.parametrize("victims", ["receiver", "both"])
+def test_who_has_declined_a_mask_puts_it_in_if_the_other_side_is_restored_with_it(victims: str, is_void: bool) -> None:
+    """What was sealed for guardians has the mask, though its owner would have taken it out, had it lived."""
+    world = SumWorld(6, _at_messages(NotMasked, victims, after=(0.0,)), is_void=is_void, full=frozenset((5,))).run()
+    assert (world.ids[5] in world.dead) == (victims == "both")
+    (victim,) = world.dead - {world.ids[5]}
+    assert {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)} == {victim}
+    assert all(world.peers[peer].mixed_again == is_void for peer in world.living)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS - 1, abs=1e-2)
 
 
 @pytest.mark.slow

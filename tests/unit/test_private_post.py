@@ -12,7 +12,7 @@ from p2prec.identity import Identity
 from p2prec.manifest import Promise
 from p2prec.peer import post as post_module
 from p2prec.peer.messages import Refusal
-from p2prec.peer.post import MAX_FLOODS_OF_ONE, Post, in_frames
+from p2prec.peer.post import MAX_FLOODS_OF_ONE, MAX_HOPS, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.sum_messages import Enrol, Gone, Masked, Pair, Relayed, Relays, SumMessage
 from p2prec.types import PeerId, SwarmId
@@ -116,6 +116,50 @@ def test_whoever_has_no_way_left_gives_a_message_to_somebody_who_may_have_one() 
     line.settle()
     assert line.got[3] == [(IDS[0], Masked())]
     assert not line.got[1] and not line.got[4]
+
+
+def test_of_several_ways_the_nearest_is_taken() -> None:
+    """An enrolment may arrive first on a longer way; each that has passed it on says how long that was."""
+    line = Line(3)
+    enrolment = Seal(IDENTITIES[4], SWARM, CODEC).seal(None, SUM, bytes(8), MAX_HOPS, ENROL)
+    post = line.posts[0]
+    for neighbour, passed_on in ((IDS[1], 3), (IDS[2], 2)):
+        list(post.receive(neighbour, Relays((dataclasses.replace(enrolment, hops=MAX_HOPS - passed_on),))))
+    list(post.receive(IDS[3], Relays((sealed(Masked(), to=IDS[4]),))))
+    sent = [(to, relay) for to, frame in post.flush(IDS[1:4], 1.0) for relay in frame.relays]
+    assert [relay.hops for to, relay in sent if relay.to is None and to == IDS[3]] == [MAX_HOPS - 4]
+    assert [to for to, relay in sent if relay.to == IDS[4]] == [IDS[2]]
+
+
+@pytest.mark.parametrize("at", range(2))
+def test_no_dead_end_holds_a_message(at: int) -> None:
+    """A ring, of which a link is cut after the enrolment: behind it nobody has a way on, but the other way round there is one."""
+    line = enrolled(Line(7, extra=((0, 6),)))
+    line.links.discard(frozenset((0, 1)))
+    for sender in (3, 1):
+        line.posts[sender].send(IDS[0], SUM, Masked() if at else Pair())
+        line.settle()
+    assert [origin for origin, _ in line.got[0]] == [IDS[3], IDS[1]]
+    assert not any(line.got[1:])
+
+
+def test_a_message_that_nobody_can_bring_ends() -> None:
+    line = enrolled(Line(7, extra=((0, 2), (1, 3), (2, 4))))
+    line.links -= {frozenset((4, 5))}
+    line.frames = 0
+    line.posts[0].send(IDS[6], SUM, Masked())
+    line.settle()
+    assert not any(line.got)
+    assert line.frames <= post_module.MAX_HOPS
+
+
+def test_where_messages_went_is_remembered_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(post_module, "MAX_PASSED", 3)
+    line = enrolled(Line(3))
+    list(line.posts[1].receive(IDS[0], Relays(tuple(sealed(Masked(), number, to=IDS[2]) for number in range(10)))))
+    line.settle()
+    assert len(line.got[2]) == 10
+    assert len(line.posts[1]._sums[SUM].passed) == 3
 
 
 def test_each_peer_passes_on_at_moments_of_its_own() -> None:
