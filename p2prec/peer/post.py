@@ -239,9 +239,10 @@ class Post:
 
     def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
         """A neighbour has an enrolment, and so a way."""
+        if known.enrolments.get(relayed.origin) != relayed.token:
+            return
         routes = known.routes.setdefault(relayed.origin, [])
-        is_first = known.enrolments.get(relayed.origin) == relayed.token
-        if is_first and all(neighbour != other for _, other in routes):
+        if all(neighbour != other for _, other in routes):
             bisect.insort(routes, (MAX_HOPS - relayed.hops, neighbour))
             del routes[MAX_ROUTES:]
 
