@@ -30,7 +30,8 @@ class PeerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The peer core: neighbours, liveness, exchanges, patience."""
 
     target_neighbours: Annotated[int, Meta(ge=1, le=64)] = 8
-    """The peer dials until it has this many. More mix faster and survive more failures; each costs a TLS connection."""
+    """The peer dials until it has this many, and up to twice as many to meet lost ones again. More mix faster and survive more
+    failures; each costs a TLS connection."""
     max_neighbours: Annotated[int, Meta(ge=1, le=256)] = 24
     """Inbound connections beyond this are refused."""
     max_known_peers: Annotated[int, Meta(ge=8, le=100_000)] = 1024

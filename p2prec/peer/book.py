@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import itertools
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -156,14 +157,17 @@ class AddressBook:
 
     def candidates(self, now: float, exclude: Collection[PeerId]) -> Iterator[KnownPeer]:
         """Peers that may be dialled now."""
-        for known in self.peers.values():
+        return self._dialable(self.peers.values(), now, exclude)
+
+    def _dialable(self, peers: Iterable[KnownPeer], now: float, exclude: Collection[PeerId]) -> Iterator[KnownPeer]:
+        for known in peers:
             if known.addresses and known.peer_id not in exclude and self.may_dial(known.peer_id, now):
                 yield known
 
     def missing(self, now: float, exclude: Collection[PeerId], count: int) -> list[KnownPeer]:
         """Up to `count` of the missed that may be dialled now, the latest first."""
-        may = (self.peers[p] for p in reversed(self.missed) if p not in exclude and self.may_dial(p, now))
-        return [known for known in may if known.addresses][: max(0, count)]
+        latest = (self.peers[peer_id] for peer_id in reversed(self.missed))
+        return list(itertools.islice(self._dialable(latest, now, exclude), max(0, count)))
 
     def choose(self, now: float, exclude: Collection[PeerId], count: int, rng: np.random.Generator) -> list[KnownPeer]:
         """Up to `count` random candidates; those that failed least come first, so that the dead do not crowd out the living."""

@@ -1,10 +1,10 @@
 """Messages that pass through other peers: to everybody by flooding, to one peer along the way that its enrolment came.
 
 Every message is signed by its origin and passed on unchanged. A flood goes to all neighbours but those it came from, once. One
-for a single peer goes to the neighbour from which that peer's own enrolment arrived first: each hop is nearer to it, without any
-routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left anybody else, who may have
-a way. What comes again has found none where it was sent, and is sent another: a search that no dead end holds. Its origin, which
-hears no answer, sends what is lost again, by any of its ways.
+for a single peer goes to the neighbour from which that peer's own enrolment came on the shortest way: each hop is nearer to it,
+without any routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left anybody else, who
+may have a way. What comes again has found none where it was sent, and is sent another: a search that no dead end holds. Its
+origin, which hears no answer, sends what is lost again, by any of its ways.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -156,7 +156,8 @@ class Post:
         everybody = sorted(neighbours)
         for waiting in self._outbox.values():
             chosen = self._next(waiting, everybody)
-            waiting.known_to.update(dict.fromkeys(chosen))
+            if waiting.relayed.to is not None:  # of a flood nobody asks again
+                waiting.known_to.update(dict.fromkeys(chosen))
             for neighbour in chosen:
                 outgoing.setdefault(neighbour, []).append(waiting.relayed)
         self._outbox.clear()

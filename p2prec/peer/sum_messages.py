@@ -319,7 +319,7 @@ class Relayed:
     token: bytes
     """8 random bytes: with the origin, the name of this message."""
     hops: int
-    """How often it may still be passed on, if it is for one peer; less by one at each."""
+    """Less by one at each that passes it on: how often a message to one peer still may be, and how far an enrolment has come."""
     kind: int
     """Of the message inside."""
     body: bytes

@@ -59,7 +59,7 @@ _PAIRING, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 _RETRY = 0.1
 """Of an exchange's interval, after a neighbour was busy."""
 _NOT_YET = 1 << 31
-AS_SEALED = 1
+_AS_SEALED = 1
 """Changes of a contribution that nothing has been taken out of."""
 CLAIMS_HEARD = COLLUDING + 1
 """Of all that are made for a dead peer, so many reach everybody."""
@@ -455,7 +455,7 @@ class SumPeer:
             if best.witness == self.own_id and dead not in self._handed_over:
                 out += self._when_free(lambda: self._inherit(dead))
             self._absence.restored[dead] = best.changes
-            if best.changes == AS_SEALED:
+            if best.changes == _AS_SEALED:
                 out += self._mask_late(dead)
             if self._phase > _TAKEN_OUT:
                 out += self._return_shares(dead)

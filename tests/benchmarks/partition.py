@@ -37,9 +37,8 @@ class Halves:
             name="halves",
             catalogue=reference_catalogue(catalogue.canonical_csv(), len(keys)),
             seed=f"{seed:064x}",
-            learning=LearningParameters(
-                recency_floor=1.0, round_interval_s=ROUND_S
-            ),  # what is held out is of all times
+            # What is held out is of all times.
+            learning=LearningParameters(recency_floor=1.0, round_interval_s=ROUND_S),
             privacy=PrivacyParameters(noise_multiplier=0.0),
         )
         self.world = World(manifest, catalogue, seed)

@@ -131,13 +131,13 @@ def test_of_several_ways_the_nearest_is_taken() -> None:
     assert [to for to, relay in sent if relay.to == IDS[4]] == [IDS[2]]
 
 
-@pytest.mark.parametrize("at", range(2))
-def test_no_dead_end_holds_a_message(at: int) -> None:
+@pytest.mark.parametrize("message", [Pair(), Masked()])
+def test_no_dead_end_holds_a_message(message: SumMessage) -> None:
     """A ring, of which a link is cut after the enrolment: behind it nobody has a way on, but the other way round there is one."""
     line = enrolled(Line(7, extra=((0, 6),)))
     line.links.discard(frozenset((0, 1)))
     for sender in (3, 1):
-        line.posts[sender].send(IDS[0], SUM, Masked() if at else Pair())
+        line.posts[sender].send(IDS[0], SUM, message)
         line.settle()
     assert [origin for origin, _ in line.got[0]] == [IDS[3], IDS[1]]
     assert not any(line.got[1:])

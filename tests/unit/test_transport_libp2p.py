@@ -391,6 +391,7 @@ def test_streams_beside_the_one_are_turned_away() -> None:
             async with asyncio.timeout(LONG_S):
                 while len(_muxed(far).streams) > 1:  # noqa: ASYNC110  forgotten after the other side was told, in another thread
                     await asyncio.sleep(0.01)
+            assert len(_muxed(far).streams) == 1
             await near.send(b"still here", deadline_s=LONG_S)
             assert await far.receive(deadline_s=LONG_S) == b"still here"
             await client.close()
