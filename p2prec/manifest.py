@@ -49,8 +49,8 @@ class LearningParameters(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """The same of S, whose rounding is averaged away by many steps."""
     n_parts: Annotated[int, Meta(ge=1, le=MAX_PARTS)] = 1
     """The item tables travel in so many messages a round, each to a neighbour of its own: what makes a message small."""
-    momentum: Fraction = 0.5
-    """beta: the share of an accumulator that a new contribution leaves standing."""
+    momentum: Fraction = 0.8
+    """beta: the share of its author's last contributions that a new one leaves standing."""
     learning_rate: PositiveFloat = 1.0
     learning_rate_decay_rounds: PositiveFloat = 100.0
     """The step size falls as 1 / (1 + age / decay), age in rounds, down to `learning_rate_floor` of itself."""
@@ -119,6 +119,7 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
             reg=10.0,
             user_reg=10.0,
             contribute_every_exchanges=16,
+            momentum=0.5,
             learning_rate_decay_rounds=30.0,
             learning_rate_floor=0.1,
             factors_per_byte=2,

@@ -21,6 +21,9 @@ EVIDENCE_MEMORY = 0.95
 """Share of W that a new contribution leaves standing: who touches what changes slowly, and rows are divided by it."""
 GRAM_MEMORY = 0.7
 """The same of G."""
+STANDING = 0.95
+"""The share in which a contribution takes the place of its author's last ones, rather than of what everybody has said. At 1, the
+words of those who have left would stand for good, and so would every error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +108,7 @@ def draw_probe(rng: np.random.Generator, leading: tuple[int, ...] = ()) -> Float
 
 @dataclass(frozen=True, slots=True)
 class AccumulatorMemory:
-    """The share of each accumulator that a new contribution leaves standing: (...) float64."""
+    """The share of the owner's last contributions that a new one leaves standing, in each accumulator: (...) float64."""
 
     gradient: DoubleArray
     evidence: DoubleArray
@@ -124,17 +127,23 @@ def accumulator_memory(parameters: LearningParameters, state: ModelState) -> Acc
 
 
 def absorb(parameters: LearningParameters, state: ModelState, own: Contribution, probe: FloatArray) -> None:
-    """Blend a contribution into the accumulators, in place: `S <- beta S + (1 - beta) s_u`, and so for W, G and the probe.
+    """Put a contribution into the accumulators in the place of the owner's last ones, in place: with m the mean of those,
+
+        S <- S + (1 - beta) (s_u - t m - (1 - t) S)        m <- m + (1 - beta) (s_u - m)        t = STANDING
+
+    and so for W, G and the probe. At t = 1 the sum of everybody's S is that of everybody's m at any time, whatever was mixed
+    (gradient tracking: Di Lorenzo & Scutari 2016, Nedic, Olshevsky & Shi 2017), and stays when somebody leaves.
 
     probe: as `draw_probe` makes it, drawn afresh for each contribution.
     """
     keep = accumulator_memory(parameters, state)
-    for accumulator, new, kept in (
-        (state.gradient, own.gradient, keep.gradient[..., None, None]),
-        (state.evidence, own.evidence, keep.evidence[..., None]),
-        (state.gram, own.gram, keep.gram[..., None, None]),
-        (state.probe, probe, keep.probe[..., None]),
+    for accumulator, last, new, kept in (
+        (state.gradient, state.own_gradient, own.gradient, keep.gradient[..., None, None]),
+        (state.evidence, state.own_evidence, own.evidence, keep.evidence[..., None]),
+        (state.gram, state.own_gram, own.gram, keep.gram[..., None, None]),
+        (state.probe, state.own_probe, probe, keep.probe[..., None]),
     ):
-        accumulator *= kept.astype(np.float32)
-        accumulator += (1.0 - kept).astype(np.float32) * new
+        gain = (1.0 - kept).astype(np.float32)
+        accumulator += gain * (new - (np.float32(STANDING) * last + np.float32(1.0 - STANDING) * accumulator))
+        last += gain * (new - last)
     state.contributions += 1.0

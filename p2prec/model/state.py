@@ -41,6 +41,12 @@ class ModelState:
     """G: (..., n_columns, n_columns) float32, the swarm's mean of p p'; explicit: of (p, 1) (p, 1)'."""
     probe: FloatArray
     """(..., PROBE_WIDTH) float32, the mean of everybody's random signs (`mixing`)."""
+    own_gradient: FloatArray
+    """Like S: the mean of the owner's own latest contributions, noise and all; it takes the place of the one that it put into
+    S before (`contribution.absorb`). So are the next three, for W, G and the probe. They never leave the device."""
+    own_evidence: FloatArray
+    own_gram: FloatArray
+    own_probe: FloatArray
     age: DoubleArray
     """(...) float64: rounds of training behind this state."""
     contributions: DoubleArray
@@ -52,6 +58,12 @@ class ModelState:
 
 
 FIELDS = tuple(field.name for field in fields(ModelState))
+ACCUMULATORS = ("gradient", "evidence", "gram", "probe")
+
+
+def own_part(accumulator: str) -> str:
+    """The field with what the owner has put into an accumulator."""
+    return f"own_{accumulator}"
 
 
 def factors_first(table: FloatArray) -> FloatArray:
@@ -126,13 +138,17 @@ def initial_state(parameters: LearningParameters, seed: bytes, item_keys: Sequen
     """The state of a peer that has heard from nobody. seed: the manifest's 32 bytes; item_keys: in catalogue order."""
     item_factors = initial_item_factors(parameters, seed, item_keys)
     columns = n_columns(parameters)
+    nothing = {
+        "gradient": np.zeros_like(item_factors),
+        "evidence": np.zeros(len(item_keys), np.float32),
+        "gram": np.zeros((columns, columns), np.float32),
+        "probe": np.zeros(PROBE_WIDTH, np.float32),
+    }
     return ModelState(
         item_factors=item_factors,
         average=item_factors.copy(order="K"),
-        gradient=np.zeros_like(item_factors),
-        evidence=np.zeros(len(item_keys), np.float32),
-        gram=np.zeros((columns, columns), np.float32),
-        probe=np.zeros(PROBE_WIDTH, np.float32),
+        **nothing,
+        **{own_part(name): table.copy(order="K") for name, table in nothing.items()},
         age=np.zeros((), np.float64),
         contributions=np.zeros((), np.float64),
     )

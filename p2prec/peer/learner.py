@@ -80,6 +80,7 @@ class Learner:
         state.item_factors = factors_first(state.item_factors)
         state.average = factors_first(state.average)
         state.gradient = factors_first(state.gradient)
+        state.own_gradient = factors_first(state.own_gradient)
         self._state = state
         self._user_factor = None
 

@@ -26,12 +26,12 @@ from p2prec.daemon.snapshot import from_stored, to_stored
 from p2prec.data.interactions import Interaction
 from p2prec.errors import StoreError
 from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters
-from p2prec.model.state import initial_state
+from p2prec.model.state import FIELDS, initial_state
 from p2prec.peer import events
 from p2prec.peer.learner import Learner
 from p2prec.privacy.ledger import Budget
 from p2prec.storage.invitation import Invitation
-from p2prec.storage.records import KnownPeer
+from p2prec.storage.records import KnownPeer, StoredModel
 from p2prec.storage.state import StateDirectory
 from p2prec.storage.store import Store
 from p2prec.transport.memory import MemoryNetwork
@@ -174,6 +174,7 @@ def test_snapshot_keeps_every_bit(store: Store) -> None:
     state = initial_state(MANIFEST.learning, bytes.fromhex(MANIFEST.seed), CATALOGUE.keys)
     rng = np.random.default_rng(0)
     state.gradient[:] = rng.standard_normal(state.gradient.shape)
+    state.own_gradient[:] = rng.standard_normal(state.gradient.shape)
     state.probe[:] = rng.standard_normal(state.probe.shape)
     state.contributions[...] = 5
     state.age[...] = 17
@@ -182,12 +183,25 @@ def test_snapshot_keeps_every_bit(store: Store) -> None:
     assert stored is not None
     learner = Learner(MANIFEST.learning, MANIFEST.privacy, CATALOGUE.keys, bytes.fromhex(MANIFEST.seed))
     learner.state = from_stored(stored)
-    for name in ("item_factors", "average", "gradient", "evidence", "gram", "probe", "contributions"):
+    for name in FIELDS:
         assert np.array_equal(getattr(learner.state, name), getattr(state, name))
     assert learner.age == 17
     del stored.tables["gram"]
     with pytest.raises(KeyError):
         from_stored(stored)
+
+
+def test_a_snapshot_of_before_there_were_own_parts_goes_on(store: Store) -> None:
+    state = initial_state(MANIFEST.learning, bytes.fromhex(MANIFEST.seed), CATALOGUE.keys)
+    state.gradient += 3
+    tables = to_stored(state, MANIFEST.swarm_id).tables
+    store.save_model(StoredModel(MANIFEST.swarm_id, 0.0, {k: v for k, v in tables.items() if not k.startswith("own_")}))
+    stored = store.load_model(MANIFEST.swarm_id)
+    assert stored is not None
+    restored = from_stored(stored)
+    np.testing.assert_array_equal(restored.own_gradient, state.gradient)
+    restored.own_gradient += 1  # a table of its own
+    np.testing.assert_array_equal(restored.gradient, state.gradient)
 
 
 # --- log ---

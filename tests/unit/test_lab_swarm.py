@@ -11,8 +11,9 @@ from p2prec.lab import topology
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm, consensus_distance, everyone
 from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.model import contribution
 from p2prec.model.quantize import table_shapes
-from p2prec.model.state import FIELDS
+from p2prec.model.state import ACCUMULATORS, FIELDS, own_part
 
 SEED = bytes(32)
 PEOPLE = crowd()
@@ -119,6 +120,20 @@ def test_sums_are_conserved_under_loss() -> None:
     for name in names:
         after = sum(getattr(learner.state, name) for learner in lab.learners)
         np.testing.assert_allclose(after, before[name], atol=1e-4, err_msg=name)
+
+
+def test_the_swarm_holds_what_everybody_has_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was lost on the way, and though everybody contributes again and again: each accumulator's sum is that of the own
+    parts, but for what fades of others' words.
+    """
+    monkeypatch.setattr(contribution, "STANDING", 1.0)
+    lab = swarm(drop=0.3)
+    lab.run(40)
+    assert min(learner.state.contributions for learner in lab.learners) > 1
+    for name in ACCUMULATORS:
+        held, own = (sum(getattr(one.state, field) for one in lab.learners) for field in (name, own_part(name)))
+        assert np.abs(own).max() > 0.1
+        np.testing.assert_allclose(held, own, atol=1e-4, err_msg=name)
 
 
 def test_consensus_distance_is_zero_for_equal_copies_and_shrinks_as_they_mix() -> None:

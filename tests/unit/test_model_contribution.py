@@ -11,6 +11,7 @@ from p2prec.model.contribution import (
     EVIDENCE_MEMORY,
     EVIDENCE_WEIGHT,
     GRAM_MEMORY,
+    STANDING,
     Contribution,
     absorb,
     contribution,
@@ -200,6 +201,40 @@ def test_the_first_contributions_count_alike() -> None:
     assert state.gradient[0, 0] > 12
     absorb(parameters, state, *_of_ones(state, 21.0))
     np.testing.assert_allclose(state.evidence, 0.95 * 10.5 + 0.05 * 21, rtol=1e-5)
+
+
+def test_a_contribution_takes_the_place_of_its_authors_last_ones() -> None:
+    """And of a little of what all others have said."""
+    parameters = msgspec.structs.replace(IMPLICIT, momentum=0.5)
+    state = initial_state(parameters, b"s" * 32, KEYS)
+    state.contributions += 1000
+    for table in (state.gradient, state.evidence, state.gram, state.probe):
+        table += 10
+    for table in (state.own_gradient, state.own_evidence, state.own_gram, state.own_probe):
+        table += 2
+    absorb(parameters, state, *_of_ones(state))
+    replaced = STANDING * 2 + (1 - STANDING) * 10
+    for table, own, memory in (
+        (state.gradient, state.own_gradient, 0.5),
+        (state.probe, state.own_probe, 0.5),
+        (state.gram, state.own_gram, GRAM_MEMORY),
+        (state.evidence, state.own_evidence, EVIDENCE_MEMORY),
+    ):
+        np.testing.assert_allclose(table, 10 + (1 - memory) * (1 - replaced), rtol=1e-5)
+        np.testing.assert_allclose(own, 2 + (1 - memory) * (1 - 2), rtol=1e-5)
+
+
+def test_what_others_have_said_outlasts_them_but_not_for_ever() -> None:
+    parameters = msgspec.structs.replace(IMPLICIT, momentum=0.8)
+    state = initial_state(parameters, b"s" * 32, KEYS)
+    state.contributions += 1000
+    state.gradient += 1  # of somebody who has left: none of it is the owner's
+    left = []
+    for _ in range(2000):
+        absorb(parameters, state, *_of_ones(state, 0.0))
+        left.append(float(state.gradient.mean()))
+    assert left[9] > 0.9 and left[-1] < 0.01
+    assert np.all(np.diff(left) < 0)
 
 
 @BOTH

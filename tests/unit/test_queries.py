@@ -25,7 +25,7 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.data.interactions import TrainingPairs
 from p2prec.errors import DataError, UsageError
 from p2prec.manifest import LearningParameters, Manifest, reference_catalogue
-from p2prec.model.state import PROBE_WIDTH, ModelState
+from p2prec.model.state import initial_state
 from p2prec.model.user import explain, scores, solve_user
 from p2prec.types import ItemKey, PeerId
 
@@ -53,16 +53,10 @@ def view_of(
     manifest = Manifest(
         name="test", catalogue=reference_catalogue(catalogue.canonical_csv(), 7), seed="0" * 64, learning=learning
     )
-    state = ModelState(
-        item_factors=factors,
-        average=factors,
-        gradient=np.zeros_like(factors),
-        evidence=np.array(evidence or [0.5] * 7, np.float32),
-        gram=np.eye(2, dtype=np.float32),
-        probe=np.zeros(PROBE_WIDTH, np.float32),
-        age=np.zeros(()),
-        contributions=np.zeros(()),
-    )
+    state = initial_state(learning, bytes(32), catalogue.keys)
+    state.item_factors = state.average = factors
+    state.evidence = np.array(evidence or [0.5] * 7, np.float32)
+    state.gram = np.eye(2, dtype=np.float32)
     order = sorted(items)
     by_item = dict(zip(items, values or [1.0] * len(items), strict=True))
     return LocalView(

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2prec.lab.compiled.machine import compiled
 from p2prec.lab.compiled.stack import StackedStates
-from p2prec.model.contribution import accumulator_memory, draw_probe
+from p2prec.model.contribution import STANDING, accumulator_memory, draw_probe
 from p2prec.peer.learner import Learner
 from p2prec.privacy.clip import clip_factor
 from p2prec.privacy.noise import gaussian
@@ -27,12 +27,21 @@ def contribute(learner: Learner, states: StackedStates, peer: int, rng: np.rando
 
     std, gram_std = (privacy.noise_multiplier * norm for norm in (privacy.clip_norm, privacy.gram_clip_norm))
     gradient = np.swapaxes(own.gradient, -1, -2)
-    _blend(states.gradient[peer], gradient, factor, noise(gradient), std, keep.gradient)
+    _blend(states.gradient[peer], states.own_gradient[peer], gradient, factor, noise(gradient), std, keep.gradient)
     evidence = states.evidence[peer, None]
-    _blend(evidence, own.evidence[None], factor, noise(evidence), std, keep.evidence)
+    _blend(evidence, states.own_evidence[peer, None], own.evidence[None], factor, noise(evidence), std, keep.evidence)
     gram = states.gram[peer].reshape(1, -1)
-    _blend(gram, own.gram.reshape(1, -1), gram_factor, noise(gram), gram_std, keep.gram)
-    _blend(states.probe[peer, None], draw_probe(rng)[None], 1.0, np.empty(0), 0.0, keep.probe)
+    _blend(
+        gram,
+        states.own_gram[peer].reshape(1, -1),
+        own.gram.reshape(1, -1),
+        gram_factor,
+        noise(gram),
+        gram_std,
+        keep.gram,
+    )
+    probe = states.probe[peer, None]
+    _blend(probe, states.own_probe[peer, None], draw_probe(rng)[None], 1.0, np.empty(0), 0.0, keep.probe)
     states.contributions[peer] += 1.0
     learner.postpone_contribution()
 
@@ -42,14 +51,17 @@ _ROWS_AT_ONCE = 64
 
 
 @compiled()
-def _blend(accumulator: Any, new: Any, factor: float, noise: Any, std: float, keep: float) -> None:
-    """accumulator, new: (n_columns, n_rows); noise: n_rows * n_columns numbers row by row, or none."""
+def _blend(accumulator: Any, last: Any, new: Any, factor: float, noise: Any, std: float, keep: float) -> None:
+    """accumulator, last, new: (n_columns, n_rows); noise: n_rows * n_columns numbers row by row, or none."""
     n_columns, n_rows = accumulator.shape
-    kept, gain, noisy = np.float32(keep), np.float32(1.0 - keep), len(noise) > 0
+    gain, noisy = np.float32(1.0 - keep), len(noise) > 0
+    standing, fading = np.float32(STANDING), np.float32(1.0 - STANDING)
     for start in range(0, n_rows, _ROWS_AT_ONCE):
         for column in range(n_columns):
             for row in range(start, min(start + _ROWS_AT_ONCE, n_rows)):
                 value = np.float32(float(new[column, row]) * factor)
                 if noisy:
                     value = np.float32(float(value) + noise[row * n_columns + column] * std)
-                accumulator[column, row] = accumulator[column, row] * kept + gain * value
+                before, others = last[column, row], accumulator[column, row]
+                accumulator[column, row] = others + gain * (value - (standing * before + fading * others))
+                last[column, row] = before + gain * (value - before)

@@ -22,6 +22,10 @@ class StackedStates:
     """(n_peers, n_items)."""
     gram: FloatArray
     probe: FloatArray
+    own_gradient: FloatArray
+    own_evidence: FloatArray
+    own_gram: FloatArray
+    own_probe: FloatArray
     age: DoubleArray
     """(n_peers,)."""
     contributions: DoubleArray
@@ -46,7 +50,7 @@ class StackedStates:
             getattr(self, name)[peer] = _in_memory(name, getattr(state, name))
 
 
-_TABLES = ("item_factors", "average", "gradient")
+_TABLES = ("item_factors", "average", "gradient", "own_gradient")
 
 
 def _in_memory(name: str, array: np.ndarray) -> np.ndarray:
