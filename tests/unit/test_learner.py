@@ -46,7 +46,7 @@ def _swarm_of_learners(rounds: int, n_peers: int = 12) -> list[Learner]:
 
 
 def test_peers_learn_from_each_other() -> None:
-    learners = _swarm_of_learners(25)
+    learners = _swarm_of_learners(40)
     own_taste = []
     for peer, learner in enumerate(learners):
         learner.solve()

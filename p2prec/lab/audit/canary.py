@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import structs
 
 from p2prec.manifest import LearningParameters, Manifest
-from p2prec.model.state import ModelState
+from p2prec.model.state import ACCUMULATORS, ModelState, own_part
 from p2prec.peer.contributor import Contributor
 from p2prec.peer.learner import Learner
 from p2prec.peer.private_sum import PrivateSum
@@ -165,11 +165,13 @@ def independent(
 
 
 def _clear(state: ModelState) -> None:
-    """Take out what was there before, as whoever saw the accumulators before and after can: what is there next is the new
-    contribution alone.
+    """Take out what was there before, as whoever saw the accumulators before and after each contribution can: what is there next
+    is the new one alone.
     """
-    for table in (state.gradient, state.evidence, state.gram, state.contributions):
-        table[...] = 0
+    state.contributions[...] = 0
+    for name in ACCUMULATORS:
+        getattr(state, name)[...] = 0
+        getattr(state, own_part(name))[...] = 0
 
 
 def _alone_ratio(manifest: Manifest, seen: ModelState, clean: ModelState) -> float:
