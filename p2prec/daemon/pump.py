@@ -199,9 +199,8 @@ class Pump:
             while (frame := await link.queue.get()) is not None:
                 await link.connection.send(frame, deadline_s=self._settings.send_deadline_s)
         except TransportFailure:
-            pass  # the reader sees the broken connection too, and reports it
-        finally:
-            await link.connection.close()
+            return  # the reader sees the broken connection too, after what there is still to read: a goodbye, perhaps
+        await link.connection.close()
 
     async def _part(self, link: _Link, writer: asyncio.Task[None], reason: str) -> None:
         """Tell the core, let the goodbye leave, and forget the link, whatever else goes wrong."""

@@ -40,8 +40,9 @@ class Connection(Protocol):
     def bytes_out(self) -> int: ...
 
     async def send(self, frame: bytes, *, deadline_s: float) -> None:
-        """Send one frame of at most MAX_FRAME_BYTES. Raises TransportFailure on a broken connection or a missed deadline
-        (the connection is closed then: a half-sent frame cannot be mended)."""
+        """Send one frame of at most MAX_FRAME_BYTES. Raises TransportFailure on a broken connection, of which what
+        had arrived before may still be received, or a missed deadline (the connection is closed then: a half-sent frame cannot be
+        mended)."""
         ...
 
     async def receive(self, *, deadline_s: float) -> bytes:

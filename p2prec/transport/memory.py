@@ -142,17 +142,18 @@ class MemoryConnection:
         """See `Connection.send`."""
         if len(frame) > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {len(frame)} bytes, at most {MAX_FRAME_BYTES}")
-        sent = False
         try:
             async with asyncio.timeout(deadline_s):
                 await self._outgoing.put(bytes(frame))
-            self._bytes_out += len(frame)
-            sent = True
+        except TransportFailure:
+            raise  # closed by the other side: what it sent before can still be received
         except TimeoutError:
+            await self.close()
             raise TransportFailure(f"a frame of {len(frame)} bytes was not taken within {deadline_s:g} s") from None
-        finally:
-            if not sent:
-                await self.close()
+        except BaseException:
+            await self.close()
+            raise
+        self._bytes_out += len(frame)
 
     async def receive(self, *, deadline_s: float) -> bytes:
         """See `Connection.receive`. After a missed deadline, or when cancelled, the next call goes on where this ended."""
