@@ -84,7 +84,8 @@ def main() -> None:
             _tell(f"seed {seed}, {'they leave' if leave else 'all stay'}, {before[0]:.4f} {before[1]:.4f}", rows[-1])
     for leave, rows in courses.items():
         _tell(f"mean of {options.seeds}, {'they leave' if leave else 'all stay'}", list(np.mean(rows, axis=0)))
-        _tell("standard error", list(np.std(rows, axis=0, ddof=1) / np.sqrt(len(rows)))) if len(rows) > 1 else None
+        if len(rows) > 1:
+            _tell("standard error", list(np.std(rows, axis=0, ddof=1) / np.sqrt(len(rows))))
 
 
 def _tell(what: str, row: list[float]) -> None:

@@ -295,6 +295,20 @@ async def test_sending_to_a_side_that_has_closed_fails_in_the_end(world: World) 
             await _fill(pair.near)
 
 
+def test_in_memory_last_words_are_read_after_a_send_that_failed() -> None:
+    """A goodbye crosses what is being sent to the one who leaves; over a socket such a send closes the connection."""
+
+    async def crossing(world: World) -> None:
+        async with Pair(world) as pair:
+            await pair.far.send(b"last words", deadline_s=LONG_S)
+            await pair.far.close()
+            with pytest.raises(TransportFailure):
+                await pair.near.send(b"too late", deadline_s=LONG_S)
+            assert await pair.near.receive(deadline_s=LONG_S) == b"last words"
+
+    contract(crossing)(MemoryWorld())
+
+
 @pytest.mark.parametrize("failure", [None, TransportFailure("gone")])
 def test_an_inbound_connection_is_closed_when_its_handler_returns(
     world: World, failure: TransportFailure | None
