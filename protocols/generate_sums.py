@@ -1,8 +1,9 @@
-"""Makes the test vectors of private sums (privacy-v2.md, "Messages"), for `generate.py`: the same swarm with a promise."""
+"""Makes the test vectors of private sums (privacy-v3.md, "Messages"), for `generate.py`: the same swarm with a promise."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,7 @@ PROMISE = Promise(
     end_s=600.0,
 )
 TOKEN = b"8 bytes!"
+WORD = bytes(range(32, 64))
 EXCHANGE = bytes(range(16))
 HOPS = 32
 
@@ -122,7 +124,7 @@ class PrivateSwarm:
     def flooded(self, alice: PeerId, bob: PeerId) -> list[SumMessage]:
         """What Alice says to everybody."""
         return [
-            Enrol(bytes(range(32))),
+            Enrol(bytes(range(32)), hashlib.sha256(WORD).digest()),
             Claimed(bob, 2**31 - 1, True),
             Inherited(bob, 12),
             HandedOver(bob),
@@ -135,7 +137,7 @@ class PrivateSwarm:
             Gone(),
             Selection(np.arange(self.n_selected).astype(np.int64)),
             Voided(),
-            Contributes(),
+            Contributes(WORD),
         ]
 
     def routed(self) -> list[SumMessage]:
@@ -177,9 +179,9 @@ class PrivateSwarm:
         ]
 
     def refused_bodies(self, alice: Identity, bob: PeerId) -> list[Entry]:
-        """Relayed messages whose envelope is in order, and that are refused when they are opened."""
+        """Relayed messages whose envelope is in order: forged ones, and others that are malformed inside."""
         seal = Seal(alice, self.manifest.swarm_id, self.sums)
-        enrol = seal.seal(None, 1, TOKEN, HOPS, Enrol(bytes(32)))
+        enrol = seal.seal(None, 1, TOKEN, HOPS, Enrol(bytes(32), bytes(32)))
         pair = seal.seal(bob, 1, TOKEN, HOPS, Pair())
 
         def signed(one: Relayed) -> Relayed:
@@ -195,12 +197,13 @@ class PrivateSwarm:
             ("another sum", Refusal.FORGED, dataclasses.replace(enrol, number=2)),
             ("another token", Refusal.FORGED, dataclasses.replace(enrol, token=TOKEN[::-1])),
             ("another receiver", Refusal.FORGED, dataclasses.replace(pair, to=alice.peer_id)),
-            ("another body", Refusal.FORGED, dataclasses.replace(enrol, body=msgpack.packb([b"\1" * 32]))),
+            ("another body", Refusal.FORGED, dataclasses.replace(enrol, body=msgpack.packb([b"\1" * 32, bytes(32)]))),
             ("another kind", Refusal.FORGED, dataclasses.replace(pair, kind=int(SumKind.MASKED))),
             ("PAIR to everybody", Refusal.MALFORMED, body(SumKind.PAIR)),
-            ("ENROL to one peer", Refusal.MALFORMED, body(SumKind.ENROL, bytes(32), to=bob)),
+            ("ENROL to one peer", Refusal.MALFORMED, body(SumKind.ENROL, bytes(32), bytes(32), to=bob)),
             ("an offer that is passed on", Refusal.MALFORMED, body(SumKind.OFFER, EXCHANGE, to=bob)),
-            ("a mask key of 31 bytes", Refusal.MALFORMED, body(SumKind.ENROL, bytes(31))),
+            ("a mask key of 31 bytes", Refusal.MALFORMED, body(SumKind.ENROL, bytes(31), bytes(32))),
+            ("a word of 31 bytes", Refusal.MALFORMED, body(SumKind.CONTRIBUTES, bytes(31))),
             ("a field too many", Refusal.MALFORMED, body(SumKind.GONE, 1)),
             ("changes below 0", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, -1)),
             ("changes of 2^31", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, 2**31)),

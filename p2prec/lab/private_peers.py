@@ -106,11 +106,22 @@ class SimulatedPrivateSwarm:
             back = self.promise.end_of(number) + float(self._rng.uniform(1, NOTICE_S))
             world.clock.at(at, lambda peer=peer: self._crash(peer))  # type: ignore[misc]
             world.clock.at(back, lambda peer=peer: self._come_back(peer))  # type: ignore[misc]
-        before, began = world.network.frame_bytes, world.clock.now
+        before, began = self._work(), world.clock.now
         for part in range(1, SLICES + 1):
             world.clock.run_until(began + (until - began) * part / SLICES)
             on_progress(part / SLICES)
-        return self._result(number, alive, (world.network.frame_bytes - before) / n)
+        done = {name: (now - before[name]) / n for name, now in self._work().items()}
+        return self._result(number, alive, done)
+
+    def _work(self) -> dict[str, int]:
+        """Of all peers since the beginning."""
+        world = self._world
+        return {
+            "bytes": world.network.frame_bytes,
+            "frames": world.network.frames,
+            "signatures_made": world.signatures.made + world.stand_ins.made,
+            "signatures_verified": world.signatures.asked + world.stand_ins.asked,
+        }
 
     def _crash(self, peer: int) -> None:
         self._world.crash(self._names[peer])
@@ -120,7 +131,7 @@ class SimulatedPrivateSwarm:
         for other in self._views[peer].tolist():
             self._world.connect(self._names[peer], self._names[other])
 
-    def _result(self, number: int, alive: BoolArray, bytes_per_peer: float) -> SumResult:
+    def _result(self, number: int, alive: BoolArray, work: dict[str, float]) -> SumResult:
         n = len(self.histories)
         contributing = np.array([any(number in run.ledger.sums for run in runs) for runs in self._runs])
         truth = np.zeros(0)
@@ -141,7 +152,7 @@ class SimulatedPrivateSwarm:
         lost = sum(outcome.is_void for outcome in found)
         again = int(any(outcome.mixed_again for outcome in found))
         course = Course(alive=alive, lost=lost)
-        return SumResult(means, course, int(contributing.sum()), ratio, bytes_per_peer, again)
+        return SumResult(means, course, int(contributing.sum()), ratio, work.pop("bytes"), again, work)
 
     def _statistic(self, number: int, peer: int) -> FloatArray:
         if number == POPULARITY:

@@ -94,6 +94,7 @@ def _sum(result: SumResult) -> dict[str, Any]:
         "values": result.means.shape[1],
         "noise_over_curator": result.noise_ratio,
         "bytes_per_peer": result.bytes_per_peer,
+        **({"work_per_peer": dict(result.work_per_peer)} if result.work_per_peer else {}),
     }
 
 

@@ -7,8 +7,8 @@ would have computed under the same promise. Peers draw their noise from NumPy's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class SumResult:
     """Sent in this sum."""
     voided: int = 0
     """How often it was mixed anew, since something had not cancelled."""
+    work_per_peer: Mapping[str, float] = field(default_factory=dict)
+    """By the daemon's own peers: frames sent, signatures made and verified, of frames and of what is in them."""
 
 
 class PrivateSwarm:
@@ -95,7 +97,7 @@ class PrivateSwarm:
         )
         std = plan.popularity.sum_std(n) / n
         popularities = [popularity_of(mean) for mean in self.popularity_sum.means]
-        # Everybody adopts one peer's selection (protocols/privacy-v2.md), and centres by its own copy of the popularity.
+        # Everybody adopts one peer's selection (protocols/privacy-v3.md), and centres by its own copy of the popularity.
         agreed = select(popularities[0], n_selected(self.n_items, n, plan.pairs.mu))
         expected = [expected_popularity(p, agreed, std * _SQRT_POPULARITY) for p in popularities]
         units = unit_histories(self.histories, agreed, expected, self.n_items)

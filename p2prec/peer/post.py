@@ -1,10 +1,11 @@
 """Messages that pass through other peers: to everybody by flooding, to one peer along the way that its enrolment came.
 
-Every message is signed by its origin and passed on unchanged. A flood goes to all neighbours but those it came from, once. One
-for a single peer goes to the neighbour from which that peer's own enrolment came on the shortest way: each hop is nearer to it,
-without any routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left anybody else, who
-may have a way. What comes again has found none where it was sent, and is sent another: a search that no dead end holds. Its
-origin, which hears no answer, sends what is lost again, by any of its ways.
+Every message is signed by its origin and passed on unchanged. Most floods are verified before they are passed on; the many
+(`UNPROVEN`) by whoever relies on them, and a message to one peer by that peer. A flood goes to all neighbours but those it came
+from, once. One for a single peer goes to the neighbour from which that peer's own enrolment came on the shortest way: each hop is
+nearer to it, without any routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left any
+other, who may have one. What comes again has found none where it was sent, and is sent another: a search that no dead end holds.
+Its origin, which hears no answer, sends what is lost again, by any of its ways.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -14,12 +15,25 @@ altogether; beyond the bounds messages are dropped without a word, since honest 
 from __future__ import annotations
 
 import bisect
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from p2prec.peer.sum_messages import FLOODED, ROUTED, Enrol, Relayed, Relays, SumMessage
+from p2prec.errors import RemoteMisbehaviour
+from p2prec.peer.messages import Refusal
+from p2prec.peer.sum_messages import (
+    FLOODED,
+    ROUTED,
+    UNPROVEN,
+    Enrol,
+    Proof,
+    Relayed,
+    Relays,
+    SumMessage,
+    proven,
+)
 from p2prec.types import PeerId
 
 MAX_HOPS = 32
@@ -48,8 +62,12 @@ class Sealer(Protocol):
 
     def seal(self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage) -> Relayed: ...
 
-    def open(self, relayed: Relayed) -> SumMessage:
-        """The message inside. Raises RemoteMisbehaviour: forged, malformed or oversized."""
+    def read(self, relayed: Relayed) -> SumMessage:
+        """The message inside. Raises RemoteMisbehaviour if it is malformed."""
+        ...
+
+    def is_genuine(self, relayed: Relayed) -> bool:
+        """Whether its signature is its origin's."""
         ...
 
 
@@ -60,6 +78,8 @@ class Letter:
     origin: PeerId
     number: int
     message: SumMessage
+    proof: Proof = proven
+    """Verifies the signature, if that has not been done yet: whether the origin has really said so."""
 
 
 @dataclass(slots=True)
@@ -73,20 +93,21 @@ class _Waiting:
 class _Sum:
     """What is remembered of one sum."""
 
-    floods: OrderedDict[tuple[PeerId, bytes], Relayed | None] = field(default_factory=OrderedDict)
-    """In the order in which they came. None: it was no news, and is not passed on."""
-    of_origin: dict[PeerId, int] = field(default_factory=dict)
-    enrolments: dict[PeerId, bytes] = field(default_factory=dict)
-    """By origin: the token of its first enrolment."""
+    floods: OrderedDict[bytes, Relayed | None] = field(default_factory=OrderedDict)
+    """By signature, in the order in which they came. None: it was no news, and is not passed on."""
+    of_origin: dict[tuple[PeerId, bool], int] = field(default_factory=dict)
+    """By origin, and whether it is proven: what others forge does not use up what it may say."""
+    enrolments: dict[PeerId, Relayed] = field(default_factory=dict)
+    """By origin: the first, unless it turned out to be forged."""
     routes: dict[PeerId, list[tuple[int, PeerId]]] = field(default_factory=dict)
     """By origin: how far from it a neighbour is from which that enrolment came, and the neighbour; the nearest first."""
-    passed: OrderedDict[tuple[PeerId, bytes], dict[PeerId, None]] = field(default_factory=OrderedDict)
-    """Of messages to one peer: neighbours that have had them."""
+    passed: OrderedDict[bytes, dict[PeerId, None]] = field(default_factory=OrderedDict)
+    """Of messages to one peer, by signature: neighbours that have had them."""
 
-    def had(self, name: tuple[PeerId, bytes]) -> dict[PeerId, None]:
+    def had(self, signature: bytes) -> dict[PeerId, None]:
         """Who has had a message to one peer, to be added to."""
-        had = self.passed.setdefault(name, {})
-        self.passed.move_to_end(name)
+        had = self.passed.setdefault(signature, {})
+        self.passed.move_to_end(signature)
         if len(self.passed) > MAX_PASSED:
             self.passed.popitem(last=False)
         return had
@@ -107,7 +128,8 @@ class Post:
         self.own_id, self._is_news = own_id, is_news
         self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
         self._sums: dict[int, _Sum] = {}
-        self._outbox: dict[tuple[PeerId, bytes], _Waiting] = {}
+        self._outbox: dict[bytes, _Waiting] = {}
+        """By signature."""
         self._phase_s = hop_s * random_bytes(1)[0] / 256
         """Everybody does much at the same moments, by the timetable. If all passed it on at the same moments as well, each link
         would carry each flood both ways."""
@@ -135,7 +157,7 @@ class Post:
         if known is None:
             return
         relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message)
-        name = (relayed.origin, relayed.token)
+        name = relayed.signature
         if to is None:
             known.floods[name] = relayed
         self._outbox[name] = _Waiting(relayed, {} if to is None else known.had(name))
@@ -203,7 +225,8 @@ class Post:
 
     def receive(self, neighbour: PeerId, relays: Relays) -> Iterator[Letter]:
         """Take what a neighbour passes on; gives what is for this peer. Raises RemoteMisbehaviour for what no honest peer
-        passes on: a signature that is not the origin's, or content that is malformed. What came before it has counted.
+        passes on: a flood whose signature is not the origin's, if it is of a kind that each verifies, or one that is malformed.
+        What came before it has counted.
         """
         for relayed in relays.relays:
             known = self._sums.get(relayed.number)
@@ -215,32 +238,52 @@ class Post:
                 yield letter
 
     def _flood(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
-        name = (relayed.origin, relayed.token)
+        name = relayed.signature
         if name in known.floods:
             waiting = self._outbox.get(name)
             if waiting is not None:
                 waiting.known_to[neighbour] = None
             self._note_route(neighbour, relayed, known)
             return None
-        count = known.of_origin.get(relayed.origin, 0)
+        message = self._sealer.read(relayed)
+        is_proven = not isinstance(message, UNPROVEN)
+        count = known.of_origin.get((relayed.origin, is_proven), 0)
         if count >= MAX_FLOODS_OF_ONE or len(known.floods) >= MAX_FLOODS:
             return None
-        message = self._sealer.open(relayed)
-        letter = Letter(relayed.origin, relayed.number, message)
-        is_news = self._is_news(letter)
-        if isinstance(message, Enrol):
-            known.enrolments.setdefault(relayed.origin, relayed.token)
+        if is_proven and not self._sealer.is_genuine(relayed):
+            raise RemoteMisbehaviour(Refusal.FORGED, "the signature of a relayed message is not its origin's")
+        letter = Letter(
+            relayed.origin,
+            relayed.number,
+            message,
+            proven if is_proven else functools.partial(self._sealer.is_genuine, relayed),
+        )
+        is_news = self._enrolled(relayed, known) if isinstance(message, Enrol) else self._is_news(letter)
+        if is_news and isinstance(message, Enrol):
             self._note_route(neighbour, relayed, known)
             relayed = replace(relayed, hops=max(0, relayed.hops - 1))
         known.floods[name] = relayed if is_news else None
-        known.of_origin[relayed.origin] = count + 1
+        known.of_origin[relayed.origin, is_proven] = count + 1
         if is_news:
             self._pass_on(neighbour, relayed, {})
         return letter
 
+    def _enrolled(self, relayed: Relayed, known: _Sum) -> bool:
+        """Note an enrolment; whether to pass it on. Two of one peer show that somebody lies, so both are verified."""
+        first = known.enrolments.setdefault(relayed.origin, relayed)
+        if first is relayed:
+            return True
+        if not self._sealer.is_genuine(relayed):
+            return False
+        if not self._sealer.is_genuine(first):
+            known.enrolments[relayed.origin] = relayed
+            known.routes.pop(relayed.origin, None)
+        return True
+
     def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
         """A neighbour has an enrolment, and so a way."""
-        if known.enrolments.get(relayed.origin) != relayed.token:
+        first = known.enrolments.get(relayed.origin)
+        if first is None or first.signature != relayed.signature:
             return
         routes = known.routes.setdefault(relayed.origin, [])
         if all(neighbour != other for _, other in routes):
@@ -248,20 +291,26 @@ class Post:
             del routes[MAX_ROUTES:]
 
     def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
-        name = (relayed.origin, relayed.token)
-        if name in self._outbox:
+        if relayed.signature in self._outbox:
             return None
-        if relayed.to != self.own_id:
-            if relayed.hops > 0:
-                self._sealer.open(relayed)
-                self._pass_on(neighbour, replace(relayed, hops=relayed.hops - 1), known.had(name))
+        if relayed.to == self.own_id:
+            return self._own(relayed)
+        if relayed.hops > 0:
+            self._pass_on(neighbour, replace(relayed, hops=relayed.hops - 1), known.had(relayed.signature))
+        return None
+
+    def _own(self, relayed: Relayed) -> Letter | None:
+        """Those who passed it on have not looked into it, so if something is wrong with it that is not the neighbour's fault."""
+        try:
+            message = self._sealer.read(relayed)
+        except RemoteMisbehaviour:
             return None
-        return Letter(relayed.origin, relayed.number, self._sealer.open(relayed))
+        return Letter(relayed.origin, relayed.number, message) if self._sealer.is_genuine(relayed) else None
 
     def _pass_on(self, neighbour: PeerId, relayed: Relayed, known_to: dict[PeerId, None]) -> None:
         known_to.setdefault(neighbour)
         if len(self._outbox) < MAX_WAITING:
-            self._outbox[relayed.origin, relayed.token] = _Waiting(relayed, known_to)
+            self._outbox[relayed.signature] = _Waiting(relayed, known_to)
 
 
 def in_frames(relays: list[Relayed]) -> list[Relays]:

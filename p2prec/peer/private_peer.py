@@ -1,5 +1,5 @@
 """One peer of a swarm with a promise, sans I/O: both private sums in turn, and the agreement on items between them
-(protocols/privacy-v2.md).
+(protocols/privacy-v3.md).
 
 All times are seconds since 1970 (UTC), as the promise says them. `p2prec.peer.peer.Peer` drives it and carries what it returns:
 messages to neighbours, in order. Nothing that depends on the person leaves before `SumPeer` has put all noise in.
@@ -31,6 +31,7 @@ from p2prec.peer.sum_messages import (
     ROUTED,
     Alive,
     Claimed,
+    Contributes,
     Gone,
     InSum,
     Outgoing,
@@ -306,7 +307,7 @@ class PrivatePeer:
             case Claimed():
                 # Whoever claims holds the peer for dead. Others do not take its word for it.
                 self._on_suspected(number, Suspected(message.dead, watch.incarnation_of(message.dead)), now)
-                return self._dispatch(number, one.receive(letter.origin, message, now))
+                return self._dispatch(number, one.receive(letter.origin, message, now, letter.proof))
             case Alive():
                 watch.on_alive(letter.origin, message)
             case Gone():
@@ -314,7 +315,7 @@ class PrivatePeer:
                     watch.forget(letter.origin)
                     return self._dispatch(number, one.peer_died(letter.origin, now))
             case _:
-                return self._dispatch(number, one.receive(letter.origin, message, now))
+                return self._dispatch(number, one.receive(letter.origin, message, now, letter.proof))
         return []
 
     def _is_news(self, letter: Letter) -> bool:
@@ -329,6 +330,9 @@ class PrivatePeer:
                 return not one.is_dead(letter.message.peer) and watch.is_news(letter.message)
             case Claimed():
                 return one.is_news(letter.origin, letter.message)
+            case Contributes():
+                unknown = letter.origin not in one.roster
+                return unknown or one.roster.is_word_of(letter.origin, letter.message.word)
         return True
 
     def _on_suspected(self, number: int, message: Suspected, now: float) -> None:

@@ -153,7 +153,7 @@ class Entry:
         out: Outgoing = []
         if self._own_id not in self.contributors:
             self.on_contributes(self._own_id)
-            out = [(None, Contributes())]
+            out = [(None, Contributes(self._roster.word))]
         if len(self.contributors) < self._fewest:
             return out
         self._to_deposit = False

@@ -1,7 +1,8 @@
-"""What peers say to each other in a private sum (protocols/privacy-v2.md). All are signed and bounded by the layer below."""
+"""What peers say to each other in a private sum (protocols/privacy-v3.md). All are signed and bounded by the layer below."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ class Enrol:
 
     mask_key: bytes
     """X25519 public key, fresh for this sum."""
+    commitment: bytes
+    """SHA-256 of the word that `Contributes` will say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Contributes:
     """To everybody: my noise is in what I am about to show. Nobody shows anything before enough people have said so."""
+
+    word: bytes
+    """What the sender's enrolment commits it to: only the sender can know it, and to check it takes a hash, not a signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +298,21 @@ FLOODED = (
     *(Suspected, Alive, Gone, Selection, Voided),
 )
 """For everybody: passed on from neighbour to neighbour."""
+UNPROVEN = (Enrol, Contributes, Claimed, Suspected)
+"""Of these, those whose signature is verified by whoever relies on it, not by everybody who passes it on. There is one of each
+person, or more, so that to verify them all would be most of what a sum costs a device. What is verified: enrolments of mask
+partners, the claim that wins, claims about oneself. `Contributes` proves itself; to suspect takes no proof, since anybody may.
+Whoever forges the rest gains no more than by inventing people, or by false claims of its own: it can spoil a sum.
+"""
+Proof = Callable[[], bool]
+"""Verifies a message, when it is asked for the first time: whether its origin has really said so."""
+
+
+def proven() -> bool:
+    """The proof of what has been verified."""
+    return True
+
+
 ROUTED = (Pair, Masked, MaskNoted, NotMasked, Escrow, SumResolve, SumResolution)
 """For one peer, near or far: they find their way."""
 DIRECT = (

@@ -1,4 +1,4 @@
-"""One peer in one private sum, from enrolment to result (protocols/privacy-v2.md). Without sockets, clock or global randomness.
+"""One peer in one private sum, from enrolment to result (protocols/privacy-v3.md). Without sockets, clock or global randomness.
 
 The driver calls `tick` at `next_deadline`, `receive` for every message, `peer_died` when the swarm has declared a peer dead
 (all living peers within `Timetable.notice_s`), and sends what it gets back. Messages between living peers arrive, in order;
@@ -33,6 +33,7 @@ from p2prec.peer.sum_messages import (
     Opened,
     Outgoing,
     Pair,
+    Proof,
     Returned,
     Sealed,
     Seen,
@@ -46,6 +47,7 @@ from p2prec.peer.sum_messages import (
     TakenOut,
     Voided,
     Witnessed,
+    proven,
 )
 from p2prec.peer.sum_roster import Roster
 from p2prec.peer.sum_times import Timetable
@@ -112,7 +114,8 @@ class SumPeer:
         """Who says that the sum is void."""
         self._phase = 0
         self._dead: set[PeerId] = set()
-        self._claims: dict[PeerId, dict[PeerId, Claim]] = {}
+        self._claims: dict[PeerId, dict[Claim, Proof]] = {}
+        """Of each dead peer: who could restore it, and the proof that they have said so."""
         self._claimed_by: set[PeerId] = set()
         """Who says that this peer is dead. A few may be mistaken, or lie."""
         self._decide_at: dict[PeerId, float] = {}
@@ -209,6 +212,7 @@ class SumPeer:
         return [(None, self.roster.enrol())]
 
     def _pair(self) -> Outgoing:
+        self.roster.prove_partners()
         return [(partner, Pair()) for partner in self.roster.partners]
 
     def _recover(self) -> Outgoing:
@@ -287,23 +291,24 @@ class SumPeer:
 
     # --- messages ---
 
-    def receive(self, sender: PeerId, message: SumMessage, now: float) -> Outgoing:
-        """Handle a message that the layers below have verified and bounded."""
+    def receive(self, sender: PeerId, message: SumMessage, now: float, proof: Proof = proven) -> Outgoing:
+        """Handle a message that the layers below have bounded and, unless it is one of UNPROVEN, verified. proof: verifies it."""
         if sender in self._dead:
             return []  # its value has another owner
-        out = self._handle(sender, message, now)
+        out = self._handle(sender, message, now, proof)
         return out + self._catch_up()
 
-    def _handle(self, sender: PeerId, message: SumMessage, now: float) -> Outgoing:
+    def _handle(self, sender: PeerId, message: SumMessage, now: float, proof: Proof) -> Outgoing:
         match message:
             case Enrol():
                 if self._phase <= 1:
-                    self.roster.on_enrol(sender, message)
+                    self.roster.on_enrol(sender, message, proof)
             case Pair():
                 if self._phase <= 2:
                     self.roster.on_pair(sender, message)
             case Contributes():
-                self._entry.on_contributes(sender)
+                if self.roster.is_word_of(sender, message.word):
+                    self._entry.on_contributes(sender)
             case Masked():
                 return self._entry.on_masked(sender)
             case MaskNoted():
@@ -325,7 +330,7 @@ class SumPeer:
             case Escrow():
                 self.roster.on_escrow(sender, message)
             case Claimed():
-                return self._on_claimed(sender, message, now)
+                return self._on_claimed(sender, message, now, proof)
             case Inherited():
                 if message.dead in self.roster:
                     self._inherited[message.dead] = (sender, message.changes)
@@ -413,7 +418,7 @@ class SumPeer:
             return []
         claimed = Claimed(dead, claim.changes, claim.direct)
         is_news = self.is_news(self.own_id, claimed)
-        self._claims.setdefault(dead, {})[self.own_id] = claim
+        self._claims.setdefault(dead, {})[claim] = proven
         return [(None, claimed)] if is_news else []
 
     def is_news(self, sender: PeerId, message: Claimed) -> bool:
@@ -422,20 +427,22 @@ class SumPeer:
         peer believes that it is held for dead.
         """
         claim = Claim(message.changes, message.direct, sender)
-        known = self._claims.get(message.dead, {})
-        return sum(one > claim for one in known.values() if one.witness not in self._dead) < CLAIMS_HEARD
+        better = {one.witness for one in self._claims.get(message.dead, {}) if one > claim}
+        return len(better - self._dead) < CLAIMS_HEARD
 
-    def _on_claimed(self, sender: PeerId, message: Claimed, now: float) -> Outgoing:
+    def _on_claimed(self, sender: PeerId, message: Claimed, now: float, proof: Proof) -> Outgoing:
         if message.dead not in self.roster or sender not in self.roster:
             return []
         if message.dead == self.own_id:
+            if not proof():
+                return []
             # Others have taken this peer for dead, and will take over: its own value must not count twice.
             self._claimed_by.add(sender)
             if len(self._claimed_by) <= COLLUDING or self.declared_dead:
                 return []
             self.declared_dead = True
             return self._when_free(self._withdraw)
-        self._claims.setdefault(message.dead, {})[sender] = Claim(message.changes, message.direct, sender)
+        self._claims.setdefault(message.dead, {})[Claim(message.changes, message.direct, sender)] = proof
         if message.dead in self._dead and message.dead not in self._absence.restored and self._phase <= _ENDED:
             # Nobody could restore it until somebody opened its box: decide once more.
             self._decide_at.setdefault(message.dead, now + self.times.notice_s)
@@ -443,8 +450,7 @@ class SumPeer:
 
     def _bury(self, dead: PeerId, now: float) -> Outgoing:
         """All claims are in: the best one inherits; what a dead heir had shown to nobody is open again."""
-        claims = [claim for peer, claim in self._claims.pop(dead, {}).items() if peer not in self._dead]
-        best = heir(claims)
+        best = self._heir(dead)
         known = best.changes if best is not None else 0
         self.exchanger.partner_died(dead, known)
         out: Outgoing = []
@@ -465,6 +471,16 @@ class SumPeer:
             del self._inherited[peer]
             out += self._announce(peer, now)
         return out
+
+    def _heir(self, dead: PeerId) -> Claim | None:
+        """The best claim of those who live, and have really made it."""
+        claims = {
+            claim: proof for claim, proof in self._claims.pop(dead, {}).items() if claim.witness not in self._dead
+        }
+        best = heir(claims)
+        while best is not None and not claims.pop(best)():
+            best = heir(claims)
+        return best
 
     def _mask_late(self, dead: PeerId) -> Outgoing:
         """A dead peer is restored as its contribution was sealed: with a mask for this one, which perhaps has none for it."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Iterator
 
 from p2prec.peer.escrow_box import Shares, seal, unseal
-from p2prec.peer.sum_messages import Enrol, Escrow, Pair
+from p2prec.peer.sum_messages import Enrol, Escrow, Pair, Proof, proven
 from p2prec.privacy.escrow import THRESHOLD, split
 from p2prec.privacy.masks import PUBLIC_KEY_BYTES, MaskKey, are_partners
 from p2prec.privacy.plan import COLLUDING, MEAN_PARTNERS, MIN_PARTNERS
@@ -14,6 +16,8 @@ from p2prec.types import PeerId, SwarmId
 MAX_ENROLLED = 100_000
 MOST_PARTNERS = 4 * MEAN_PARTNERS
 """More than chance gives: somebody has invented peers to be this one's partners."""
+WORD_BYTES = 32
+"""Of the word that `Contributes` says, and of the hash that an enrolment commits to."""
 CONFIRMED_SHARE = 0.75
 """So many of the partners have to confirm: fewer, and somebody keeps the honest ones away."""
 
@@ -26,7 +30,11 @@ class Roster:
         self.own_id = own_id
         self._swarm_id, self._epoch, self._n_people = swarm_id, epoch, n_people
         self._key = MaskKey()
-        self._enrolled: dict[PeerId, bytes] = {}
+        self.word = secrets.token_bytes(WORD_BYTES)
+        """What this peer says when it has contributed: `Contributes`."""
+        self._enrolled: dict[PeerId, Enrol] = {}
+        self._unproven: dict[PeerId, Proof] = {}
+        """By participant: the proof of its enrolment, until somebody asks for it."""
         self._confirmed: set[PeerId] = set()
         self._partners_of: dict[PeerId, list[PeerId]] = {}
         """What `partners_of` has found among those who had enrolled by then."""
@@ -34,13 +42,40 @@ class Roster:
         """By owner of a key and the other partner of its mask: number and share, left with this peer."""
 
     def enrol(self) -> Enrol:
-        return Enrol(self._key.public)
+        return Enrol(self._key.public, hashlib.sha256(self.word).digest())
 
-    def on_enrol(self, peer: PeerId, enrol: Enrol) -> None:
-        """Note a participant. The first key counts: a second one could be made to fit what was learned meanwhile."""
-        if len(enrol.mask_key) == PUBLIC_KEY_BYTES and len(self._enrolled) < MAX_ENROLLED and peer != self.own_id:
-            self._enrolled.setdefault(peer, enrol.mask_key)
+    def on_enrol(self, peer: PeerId, enrol: Enrol, proof: Proof = proven) -> None:
+        """Note a participant. The first key counts: a second one could be made to fit what was learned meanwhile. But not if
+        the first was somebody else's.
+
+        proof: verifies that the peer has said so. It is asked only if this peer masks with that one, or there are two keys.
+        """
+        if len(enrol.mask_key) != PUBLIC_KEY_BYTES or peer == self.own_id or enrol == self._enrolled.get(peer):
+            return
+        if peer in self._enrolled and (self._is_proven(peer) or not proof()):
+            return
+        if len(self._enrolled) < MAX_ENROLLED:
+            self._enrolled[peer], self._unproven[peer] = enrol, proof
             self._partners_of.clear()
+
+    def is_word_of(self, peer: PeerId, word: bytes) -> bool:
+        """Whether a participant's enrolment has committed it to this word, which nobody else could know."""
+        enrolled = self._enrolled.get(peer)
+        return enrolled is not None and hashlib.sha256(word).digest() == enrolled.commitment
+
+    def prove_partners(self) -> None:
+        """Verify the enrolments of this peer's partners, whose keys it is about to use; it has none where they are forged."""
+        for partner in self.partners:
+            self._is_proven(partner)
+
+    def _is_proven(self, peer: PeerId) -> bool:
+        """Whether a participant's enrolment is its own; if not, it is dropped."""
+        proof = self._unproven.pop(peer, proven)
+        if proof():
+            return True
+        del self._enrolled[peer]
+        self._partners_of.clear()
+        return False
 
     def __len__(self) -> int:
         """Participants, this peer included."""
@@ -70,7 +105,7 @@ class Roster:
 
     def on_pair(self, peer: PeerId, _pair: Pair) -> None:
         """A partner has this peer's key. Ignored from anybody who is none."""
-        if peer in self._enrolled and self._is_partner(peer):
+        if peer in self._enrolled and self._is_partner(peer) and self._is_proven(peer):
             self._confirmed.add(peer)
 
     def keys(self) -> dict[PeerId, bytes]:
@@ -87,7 +122,7 @@ class Roster:
     def key_with(self, partner: PeerId) -> bytes | None:
         """The mask key with another participant; None if its public key is none."""
         try:
-            return self._key.shared(self._enrolled[partner], self._swarm_id, self._epoch, self.own_id, partner)
+            return self._key.shared(self._enrolled[partner].mask_key, self._swarm_id, self._epoch, self.own_id, partner)
         except ValueError:
             return None
 
@@ -149,7 +184,7 @@ class Roster:
         return one in self and other in self and self._are_partners(one, other)
 
     def _sealing(self, partner: PeerId) -> bytes:
-        return self._key.sealing(self._enrolled[partner], self._swarm_id, self._epoch, self.own_id, partner)
+        return self._key.sealing(self._enrolled[partner].mask_key, self._swarm_id, self._epoch, self.own_id, partner)
 
     def _is_partner(self, peer: PeerId) -> bool:
         return self._are_partners(self.own_id, peer)

@@ -20,6 +20,9 @@ SESSION_DOMAIN = b"p2prec/3 session"
 NO_SESSION = bytes(32)
 """Stands for the session id in the signature of HELLO, which is sent before both nonces are known."""
 
+NO_SIGNATURE = bytes(SIGNATURE_BYTES)
+"""In the envelope of RELAYS: everything in it is signed by those who said it, and the transport has proven who passes it on."""
+
 _N_FIELDS = 5
 _MAX_FIELDS = 64
 """Of an envelope of whatever version: more than ours has, so that a later version is recognised as one."""
@@ -34,7 +37,7 @@ class Envelope:
     sequence: int
     payload: bytes
     signature: bytes
-    """64 bytes."""
+    """64 bytes; of RELAYS NO_SIGNATURE."""
 
 
 def pack(envelope: Envelope) -> bytes:
@@ -60,7 +63,10 @@ def unpack(frame: bytes) -> Envelope:
         raise malformed("the sequence number is not an unsigned integer")
     if not isinstance(payload, bytes) or not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
         raise malformed("no payload or no signature")
-    return Envelope(_message_type(kind), sequence, payload, signature)
+    known = _message_type(kind)
+    if known is MessageType.RELAYS and signature != NO_SIGNATURE:
+        raise malformed("RELAYS has a signature of its own")
+    return Envelope(known, sequence, payload, signature)
 
 
 def session_id(one_nonce: bytes, other_nonce: bytes) -> bytes:

@@ -1,12 +1,10 @@
-"""Signatures of messages that pass through other peers (protocols/privacy-v2.md, "Relayed messages")."""
+"""Signatures of messages that pass through other peers (protocols/privacy-v3.md, "Relayed messages")."""
 
 from __future__ import annotations
 
 import hashlib
 
-from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
-from p2prec.peer.messages import Refusal
 from p2prec.peer.sum_messages import Relayed, SumMessage
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.signatures import Signatures
@@ -25,26 +23,29 @@ class Seal:
         self._signatures = signatures or Signatures()
 
     def seal(self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage) -> Relayed:
+        self._signatures.made += 1
         kind, body = self._codec.encode_body(message)
         unsigned = Relayed(self._identity.peer_id, to, number, token, hops, kind, body, b"")
         signature = self._identity.sign(relay_signature_input(self._swarm_id, unsigned))
         return Relayed(unsigned.origin, to, number, token, hops, kind, body, signature)
 
-    def open(self, relayed: Relayed) -> SumMessage:
-        """The message inside. Raises RemoteMisbehaviour ("forged", "malformed")."""
-        opened = self._codec.opened(relayed)
-        if opened is not None:
-            return opened
+    def read(self, relayed: Relayed) -> SumMessage:
+        """The message inside, whoever has signed it. Raises RemoteMisbehaviour ("malformed")."""
+        return self._codec.decode_body(relayed)
+
+    def is_genuine(self, relayed: Relayed) -> bool:
+        """Whether its signature is its origin's."""
+        self._signatures.asked += 1
+        if self._codec.is_verified(relayed):
+            return True
         signed = relay_signature_input(self._swarm_id, relayed)
         try:
-            valid = self._signatures.are_valid(relayed.origin, relayed.signature, signed)
+            is_genuine = self._signatures.are_valid(relayed.origin, relayed.signature, signed)
         except ValueError:  # the origin's key is no point of the curve
-            valid = False
-        if not valid:
-            raise RemoteMisbehaviour(Refusal.FORGED, "the signature of a relayed message is not its origin's")
-        message = self._codec.decode_body(relayed)
-        self._codec.note_opened(relayed, message)
-        return message
+            return False
+        if is_genuine:
+            self._codec.note_verified(relayed)
+        return is_genuine
 
 
 def relay_signature_input(swarm_id: SwarmId, relayed: Relayed) -> bytes:

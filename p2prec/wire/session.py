@@ -11,7 +11,7 @@ from p2prec.identity import Identity, Verifier
 from p2prec.peer.messages import Hello, Message, Refusal
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec, MessageType
-from p2prec.wire.envelope import NO_SESSION, Envelope, pack, session_id, signature_input, unpack
+from p2prec.wire.envelope import NO_SESSION, NO_SIGNATURE, Envelope, pack, session_id, signature_input, unpack
 from p2prec.wire.signatures import StandIns
 
 
@@ -75,6 +75,12 @@ class Session:
         else:
             session = self._session
         kind, payload = self._codec.encode(message)
+        signature = NO_SIGNATURE if kind is MessageType.RELAYS else self._sign(kind, payload, session)
+        frame = pack(Envelope(kind, self._sent, payload, signature))
+        self._sent += 1
+        return frame
+
+    def _sign(self, kind: MessageType, payload: bytes, session: bytes) -> bytes:
         signed = signature_input(
             swarm_id=self._swarm_id,
             sender=self._identity.public_bytes,
@@ -84,10 +90,7 @@ class Session:
             sequence=self._sent,
             payload=payload,
         )
-        signature = self._identity.sign(signed) if self._stand_ins is None else self._stand_ins.sign(signed)
-        frame = pack(Envelope(kind, self._sent, payload, signature))
-        self._sent += 1
-        return frame
+        return self._identity.sign(signed) if self._stand_ins is None else self._stand_ins.sign(signed)
 
     def decode(self, frame: bytes) -> Message:
         """The message of a received frame. Raises RemoteMisbehaviour with one of `Refusal`'s reasons."""
@@ -98,7 +101,8 @@ class Session:
         self._check_order(envelope.sequence)
         if self._session is None:
             return self._decode_hello(envelope)
-        self._check_signature(envelope, self._swarm_id, self._session)
+        if envelope.kind is not MessageType.RELAYS:
+            self._check_signature(envelope, self._swarm_id, self._session)
         self._received += 1
         if envelope.kind is MessageType.HELLO:
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "a second HELLO")

@@ -18,6 +18,8 @@ class Signatures:
     def __init__(self) -> None:
         self._verifiers: OrderedDict[PeerId, Verifier] = OrderedDict()
         self._good: OrderedDict[bytes, None] = OrderedDict()
+        self.made = self.asked = 0
+        """Relayed messages signed, and asked about: in a simulation by all its peers, each of which would have to verify."""
 
     def are_valid(self, origin: PeerId, signature: bytes, signed: bytes) -> bool:
         """Whether `signature` is the origin's over `signed`."""
@@ -50,14 +52,21 @@ class StandIns:
     def __init__(self, key: bytes) -> None:
         """key: 1 to 64 bytes."""
         self._key = key
+        self.made = self.asked = 0
+        """Frames signed, and verified."""
 
     def sign(self, signed: bytes) -> bytes:
         """64 bytes."""
-        return hashlib.blake2b(signed, key=self._key).digest()
+        self.made += 1
+        return self._signature(signed)
 
     def is_valid(self, signature: bytes, signed: bytes) -> bool:
         """Whether `sign` has made `signature` for `signed`."""
-        return signature == self.sign(signed)
+        self.asked += 1
+        return signature == self._signature(signed)
+
+    def _signature(self, signed: bytes) -> bytes:
+        return hashlib.blake2b(signed, key=self._key).digest()
 
 
 def _name(signature: bytes, signed: bytes) -> bytes:

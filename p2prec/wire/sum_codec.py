@@ -1,4 +1,4 @@
-"""Messages of private sums to msgpack and back (protocols/privacy-v2.md, "Messages"), every field checked.
+"""Messages of private sums to msgpack and back (protocols/privacy-v3.md, "Messages"), every field checked.
 
 The length of each sum's vector follows from the manifest, so a share of another size is refused before its content is looked at.
 """
@@ -63,7 +63,7 @@ from p2prec.peer.sum_messages import (
     Voided,
     Witnessed,
 )
-from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS
+from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS, WORD_BYTES
 from p2prec.privacy.escrow import MAX_SHARES
 from p2prec.privacy.masks import PUBLIC_KEY_BYTES as MASK_KEY_BYTES
 from p2prec.privacy.stream import KEY_BYTES
@@ -162,7 +162,6 @@ _BY_NAME: Final[dict[SumKind, type]] = {
     SumKind.MASK_NOTED: MaskNoted,
     SumKind.NOT_MASKED: NotMasked,
     SumKind.GONE: Gone,
-    SumKind.CONTRIBUTES: Contributes,
     SumKind.VOIDED: Voided,
     SumKind.RESULT_REQUEST: ResultRequest,
 }
@@ -179,7 +178,9 @@ class _Known:
     packed: bytes = b""
     """As it goes on, if it has."""
     message: SumMessage | None = None
-    """What is inside, once the signature was found to be the origin's."""
+    """What is inside, once somebody has looked."""
+    is_verified: bool = False
+    """Whether the signature was found to be the origin's."""
 
 
 class SumCodec:
@@ -219,8 +220,8 @@ class SumCodec:
         return b"".join((header, *(self._packed(relayed) for relayed in relays.relays)))
 
     def _packed(self, relayed: Relayed) -> bytes:
-        known = self._remembered.get(relayed.signature)
-        if known is not None and known.relayed is relayed:
+        known = self._known(relayed)
+        if known is not None:
             known.packed = known.packed or _pack_relayed(relayed)
             return known.packed
         return _pack_relayed(relayed)
@@ -265,16 +266,20 @@ class SumCodec:
             binary(signature, "signature", SIGNATURE_BYTES),
         )
 
-    def opened(self, relayed: Relayed) -> SumMessage | None:
-        """What is inside, if it is known to be its origin's: peers of one process share a codec."""
-        known = self._remembered.get(relayed.signature)
-        return known.message if known is not None and known.relayed is relayed else None
+    def is_verified(self, relayed: Relayed) -> bool:
+        """Whether its signature is known to be its origin's: peers of one process share a codec."""
+        known = self._known(relayed)
+        return known is not None and known.is_verified
 
-    def note_opened(self, relayed: Relayed, message: SumMessage) -> None:
-        """Its signature was verified."""
+    def note_verified(self, relayed: Relayed) -> None:
+        """Its signature is its origin's."""
+        known = self._known(relayed)
+        if known is not None:
+            known.is_verified = True
+
+    def _known(self, relayed: Relayed) -> _Known | None:
         known = self._remembered.get(relayed.signature)
-        if known is not None and known.relayed is relayed:
-            known.message = message
+        return known if known is not None and known.relayed is relayed else None
 
     # --- what is signed by its origin ---
 
@@ -285,17 +290,25 @@ class SumCodec:
 
     def decode_body(self, relayed: Relayed) -> SumMessage:
         """Raises RemoteMisbehaviour ("malformed") also for a message that does not travel so."""
+        known = self._known(relayed)
+        if known is not None and known.message is not None:
+            return known.message
         kind = _kind(relayed.kind)
         if _TYPE_OF[kind] not in (FLOODED if relayed.to is None else ROUTED):
             raise malformed(f"{kind.name} does not travel so")
-        return self._message(kind, unpack_array(relayed.body, max_items=16), relayed.number)
+        message = self._message(kind, unpack_array(relayed.body, max_items=16), relayed.number)
+        if known is not None:
+            known.message = message
+        return message
 
     # --- fields ---
 
     def _fields(self, message: SumMessage) -> list[Any]:
         match message:
-            case Enrol(mask_key):
-                return [mask_key]
+            case Enrol(mask_key, commitment):
+                return [mask_key, commitment]
+            case Contributes(word):
+                return [word]
             case Escrow(sealed):
                 return [sealed]
             case Deposit(share) | HandOver(share):
@@ -341,7 +354,8 @@ class SumCodec:
             return empty
         match kind:
             case SumKind.ENROL:
-                return Enrol(binary(exactly(fields, 1)[0], "mask key", MASK_KEY_BYTES))
+                mask_key, commitment = exactly(fields, 2)
+                return Enrol(binary(mask_key, "mask key", MASK_KEY_BYTES), binary(commitment, "commitment", WORD_BYTES))
             case SumKind.ESCROW:
                 return Escrow(_at_most(exactly(fields, 1)[0], "escrow", MAX_BOX_BYTES))
             case SumKind.DEPOSIT:
@@ -382,6 +396,8 @@ class SumCodec:
     def _word(self, kind: SumKind, fields: Sequence[Any]) -> SumMessage:
         """What is flooded about the dead and the living."""
         match kind:
+            case SumKind.CONTRIBUTES:
+                return Contributes(binary(exactly(fields, 1)[0], "word", WORD_BYTES))
             case SumKind.CLAIMED:
                 dead, changes, direct = exactly(fields, 3)
                 return Claimed(peer_of(dead), _changes(changes), _boolean(direct, "direct"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 
 import numpy as np
@@ -16,6 +18,7 @@ from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_messages import (
     Alive,
     Claimed,
+    Contributes,
     Deposit,
     Enrol,
     Gone,
@@ -96,14 +99,18 @@ class Rig:
     def hear(self, message: SumMessage, now: float, number: int = POPULARITY) -> Outbox:
         return self.peer.received(NEIGHBOUR, InSum(number, message), now)
 
-    def hear_flood(self, origin: Identity, message: SumMessage, now: float, token: int = 0) -> Outbox:
+    def hear_flood(
+        self, origin: Identity, message: SumMessage, now: float, token: int = 0, *, forged: bool = False
+    ) -> Outbox:
         relayed = Seal(origin, SWARM, CODEC).seal(None, POPULARITY, token.to_bytes(8, "big"), 32, message)
+        if forged:
+            relayed = dataclasses.replace(relayed, signature=relayed.signature[::-1])
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
 
     def flooded(self) -> list[SumMessage]:
         frames = [message for _, message in self.sent if isinstance(message, Relays)]
         seal = Seal(OTHERS[0], SWARM, CODEC)
-        return [seal.open(one) for frame in frames for one in frame.relays if one.origin == OWN.peer_id]
+        return [seal.read(one) for frame in frames for one in frame.relays if one.origin == OWN.peer_id]
 
 
 def share(number: int = POPULARITY) -> Share:
@@ -173,7 +180,7 @@ def test_a_suspected_peer_contradicts() -> None:
     rig = Rig(0.0)
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
-    rig.hear_flood(OTHERS[1], Enrol(bytes(range(32))), now)
+    rig.hear_flood(OTHERS[1], Enrol(bytes(range(32)), bytes(32)), now)
     rig.hear_flood(OTHERS[1], Suspected(OWN.peer_id, 0), now, token=1)
     rig.run(now, now + 5)
     assert "Alive" in [type(message).__name__ for message in rig.flooded()]
@@ -195,9 +202,10 @@ def test_a_few_who_claim_it_cannot_make_a_living_peer_withdraw() -> None:
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     for token, other in enumerate(OTHERS[: COLLUDING + 1]):
-        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
     for token, other in enumerate(OTHERS[:COLLUDING], 100):
         rig.hear_flood(other, Claimed(OWN.peer_id, 1, True), now, token)
+    rig.hear_flood(OTHERS[COLLUDING], Claimed(OWN.peer_id, 1, True), now, 150, forged=True)
     assert not part.declared_dead
     rig.run(now, now + 5)
     assert [type(message).__name__ for message in rig.flooded()].count("Alive") == 1
@@ -210,7 +218,7 @@ def test_a_claim_about_somebody_who_lives_kills_nobody() -> None:
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
     for token, other in enumerate(OTHERS[:2]):
-        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
     alive, liar = OTHERS[0], OTHERS[1]
     rig.hear_flood(liar, Claimed(alive.peer_id, 1, True), now, 10)
     rig.hear_flood(alive, Alive(1), now, 11)
@@ -227,7 +235,7 @@ def test_claims_that_enough_others_beat_are_not_passed_on() -> None:
     rig.neighbours[far] = None
     rig.run(0.0, now)
     for token, other in enumerate(OTHERS):
-        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
     rig.run(now, now + 2)
     rig.sent.clear()
     dead, *witnesses = OTHERS
@@ -243,11 +251,50 @@ def test_claims_that_enough_others_beat_are_not_passed_on() -> None:
     assert len(witnesses) > CLAIMS_HEARD + 1
 
 
+def test_a_forged_claim_wins_nothing() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    dead, witness, honest = (one.peer_id for one in OTHERS[:3])
+    for token, other in enumerate(OTHERS[:3]):
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    rig.hear_flood(OTHERS[0], Gone(), now, 5)
+    rig.hear_flood(OTHERS[1], Claimed(dead, 7, True), now, 10)
+    rig.hear_flood(OTHERS[1], Claimed(dead, 9, True), now, 11, forged=True)
+    rig.hear_flood(OTHERS[2], Claimed(dead, 8, True), now, 12, forged=True)
+    rig.run(now, now + 2 * PROMISE.notice_s)
+    assert part.is_dead(dead)
+    assert not part.is_dead(witness) and not part.is_dead(honest)
+    assert part._absence.restored == {dead: 7}
+
+
+def test_only_who_knows_the_word_has_contributed() -> None:
+    """And what is not the word of whoever is said to have said so is not passed on."""
+    rig = Rig(0.0)
+    now, far, word = PROMISE.start + 1.0, PeerId("far"), bytes(range(32))
+    rig.neighbours[far] = None
+    rig.run(0.0, now)
+    for token, other in enumerate(OTHERS[:2]):
+        rig.hear_flood(other, Enrol(bytes(range(32)), hashlib.sha256(word).digest()), now, token)
+    rig.run(now, now + 2)
+    rig.sent.clear()
+    rig.hear_flood(OTHERS[0], Contributes(word), now + 2, 10)
+    rig.hear_flood(OTHERS[1], Contributes(bytes(32)), now + 2, 11)
+    rig.run(now + 2, now + 4)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    assert part.contributors == {OTHERS[0].peer_id}
+    relayed = [one for to, frame in rig.sent if to == far and isinstance(frame, Relays) for one in frame.relays]
+    assert [one.origin for one in relayed] == [OTHERS[0].peer_id]
+
+
 def test_a_peer_that_is_cut_off_holds_nobody_for_dead() -> None:
     rig = Rig(0.0)
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
-    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32))), now)
+    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32)), bytes(32)), now)
     rig.neighbours.clear()
     rig.peer.lost(NEIGHBOUR, now)
     rig.run(now, now + 50)
@@ -315,7 +362,7 @@ def test_deposits_of_strangers_are_not_kept() -> None:
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     assert not part.value.has_deposit(NEIGHBOUR)
-    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32))), now)
+    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32)), bytes(32)), now)
     rig.hear(Deposit(share()), now)
     assert part.value.has_deposit(NEIGHBOUR)
 
@@ -330,7 +377,7 @@ def test_deposits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     for token, other in enumerate(OTHERS[:5]):
-        rig.hear_flood(other, Enrol(bytes(range(32))), now, token)
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
         part.receive(other.peer_id, Deposit(share()), now)
         part.receive(other.peer_id, Sealed(b"box", 3), now)
     assert sum(part.value.has_deposit(other.peer_id) for other in OTHERS) == 2

@@ -14,7 +14,19 @@ from p2prec.peer import post as post_module
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import MAX_FLOODS_OF_ONE, MAX_HOPS, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
-from p2prec.peer.sum_messages import Enrol, Gone, Masked, Pair, Relayed, Relays, SumMessage
+from p2prec.peer.sum_messages import (
+    Alive,
+    Claimed,
+    Contributes,
+    Enrol,
+    Gone,
+    Masked,
+    Pair,
+    Relayed,
+    Relays,
+    SumMessage,
+    Suspected,
+)
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.seal import Seal
 from p2prec.wire.signatures import Signatures
@@ -35,7 +47,7 @@ CODEC = SumCodec(*sizes_of(PROMISE, 50), 50)
 IDENTITIES = [Identity.from_seed(bytes([n]) * 32) for n in range(1, 8)]
 IDS = [one.peer_id for one in IDENTITIES]
 SUM, HOP_S = 1, 0.5
-ENROL = Enrol(bytes(32))
+ENROL = Enrol(bytes(32), bytes(32))
 
 
 class Line:
@@ -202,28 +214,75 @@ def sealed(message: SumMessage, number: int = 0, origin: int = 0, to: PeerId | N
     return Seal(IDENTITIES[origin], SWARM, CODEC).seal(to, SUM, number.to_bytes(8, "big"), 32, message)
 
 
+def forged(relayed: Relayed, number: int = 0) -> Relayed:
+    return dataclasses.replace(relayed, signature=number.to_bytes(64, "big"))
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("origin", IDS[2]), ("token", b"another "), ("body", b"\x91\xc4\x20" + b"\1" * 32), ("signature", bytes(64))],
+    [("origin", IDS[2]), ("token", b"another "), ("body", b"\x91\x02"), ("signature", bytes(64))],
 )
 def test_a_forged_flood_is_refused_and_not_passed_on(field: str, value: object) -> None:
     line = Line(3)
-    forged = dataclasses.replace(sealed(ENROL), **{field: value})
+    changed = dataclasses.replace(sealed(Alive(1)), **{field: value})
     with pytest.raises(RemoteMisbehaviour) as refusal:
-        list(line.posts[1].receive(IDS[0], Relays((forged,))))
+        list(line.posts[1].receive(IDS[0], Relays((changed,))))
     assert refusal.value.reason == Refusal.FORGED
     line.settle()
     assert line.frames == 0
 
 
-def test_a_forged_message_for_somebody_else_is_not_passed_on_either() -> None:
+@pytest.mark.parametrize("message", [ENROL, Contributes(bytes(32)), Claimed(IDS[2], 1, True), Suspected(IDS[2], 0)])
+def test_what_everybody_says_is_proven_to_whoever_asks(message: SumMessage) -> None:
+    """And to nobody else: it goes on unverified, but not if it is malformed."""
+    line = Line(3)
+    flood = sealed(message)
+    letters = list(line.posts[1].receive(IDS[0], Relays((forged(flood), flood))))
+    assert [(letter.message, letter.proof()) for letter in letters] == [(message, False), (message, True)]
+    with pytest.raises(RemoteMisbehaviour) as refusal:
+        list(line.posts[1].receive(IDS[0], Relays((dataclasses.replace(forged(flood, 1), body=b"\x91\xc0"),))))
+    assert refusal.value.reason == Refusal.MALFORMED
+
+
+def test_what_is_forged_uses_up_nothing_that_its_origin_may_say() -> None:
+    line = Line(3)
+    claims = [forged(sealed(Claimed(IDS[2], 1, True)), number) for number in range(MAX_FLOODS_OF_ONE + 20)]
+    assert (
+        len([one for frame in in_frames(claims) for one in line.posts[1].receive(IDS[0], frame)]) == MAX_FLOODS_OF_ONE
+    )
+    assert [one.message for one in line.posts[1].receive(IDS[0], Relays((sealed(Gone()),)))] == [Gone()]
+
+
+def test_of_two_enrolments_the_genuine_one_reaches_everybody_and_has_the_way() -> None:
+    line = Line(3)
+    genuine = sealed(ENROL, origin=4)
+    made_up = forged(sealed(Enrol(bytes([1]) * 32, bytes(32)), origin=4))
+    list(line.posts[1].receive(IDS[0], Relays((made_up,))))
+    list(line.posts[1].receive(IDS[3], Relays((genuine,))))
+    line.settle()
+    assert [message for _, message in line.got[2]] == [Enrol(bytes([1]) * 32, bytes(32)), ENROL]
+    list(line.posts[1].receive(IDS[2], Relays((sealed(Masked(), to=IDS[4]),))))
+    sent = line.posts[1].flush([IDS[0], IDS[2], IDS[3]], line.now + HOP_S)
+    assert [to for to, _ in sent] == [IDS[3]]
+
+
+def test_a_forged_enrolment_after_the_genuine_one_goes_nowhere() -> None:
     line = enrolled(Line(3))
     line.frames = 0
-    forged = dataclasses.replace(sealed(Masked(), to=IDS[2]), signature=bytes(64))
-    with pytest.raises(RemoteMisbehaviour, match="forged"):
-        list(line.posts[1].receive(IDS[0], Relays((forged,))))
+    made_up = forged(sealed(Enrol(bytes([1]) * 32, bytes(32))))
+    assert [letter.proof() for letter in line.posts[1].receive(IDS[0], Relays((made_up,)))] == [False]
     line.settle()
     assert line.frames == 0
+
+
+@pytest.mark.parametrize("changes", [{"signature": bytes(64)}, {"body": b"\x91\xc0"}])
+def test_a_message_to_one_peer_is_verified_by_that_peer(changes: dict[str, object]) -> None:
+    """Who has passed on what is forged or malformed is not to blame."""
+    line = enrolled(Line(3))
+    wrong = dataclasses.replace(sealed(Masked(), to=IDS[2]), **changes)
+    assert list(line.posts[1].receive(IDS[0], Relays((wrong,)))) == []
+    line.settle()
+    assert not any(line.got)
 
 
 def test_what_came_before_a_forgery_counts() -> None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters, Promise
+from p2prec.peer.messages import Refusal
 from p2prec.peer.sum_messages import Relayed
 from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.tls_connection import PREFIX_BYTES
@@ -87,7 +88,7 @@ def test_every_message_type_is_in_a_conversation() -> None:
     assert {entry["type"] for entry in entries} == {int(kind) for kind in GENERATOR.MessageType}
 
 
-# --- private sums (privacy-v2.md) ---
+# --- private sums (privacy-v3.md) ---
 
 PRIVATE = INDEX["private"]
 
@@ -105,7 +106,7 @@ def test_the_private_conversation_is_understood() -> None:
 def test_every_kind_of_a_sums_message_is_in_the_vectors_and_in_the_text() -> None:
     direct = {msgpack.unpackb(_payload(entry))[1] for entry in PRIVATE["conversation"] if entry["type"] == 13}
     assert direct | {entry["kind"] for entry in PRIVATE["relayed"]} == {int(kind) for kind in SumKind}
-    text = (PROTOCOLS / "privacy-v2.md").read_text(encoding="utf-8")
+    text = (PROTOCOLS / "privacy-v3.md").read_text(encoding="utf-8")
     for kind in SumKind:
         assert f"| {int(kind)} | {kind.name} |" in text
 
@@ -136,9 +137,27 @@ def test_relayed_messages_that_are_refused(entry: dict[str, Any]) -> None:
         *(origin, to, number, bytes.fromhex(token), hops, kind, bytes.fromhex(body), bytes.fromhex(signature))
     )
     seal = Seal(GENERATOR.BOB, GENERATOR.PRIVATE.manifest.swarm_id, GENERATOR.PRIVATE.sums)
+    if entry["reason"] == Refusal.FORGED:
+        assert not seal.is_genuine(relayed)
+        return
+    assert seal.is_genuine(relayed)
     with pytest.raises(RemoteMisbehaviour) as refusal:
-        seal.open(relayed)
+        seal.read(relayed)
     assert refusal.value.reason == entry["reason"]
+
+
+def test_an_envelope_of_relays_is_not_signed() -> None:
+    """What is in it is, by those who said it. A signature of the neighbour's is refused, so that there is one form."""
+    *before, last = PRIVATE["conversation"]
+    sessions = GENERATOR.sessions(GENERATOR.PRIVATE)
+    for entry in before:
+        sessions["bob" if entry["from"] == "alice" else "alice"].decode(read(entry["file"]))
+    fields = msgpack.unpackb(read(last["file"]))
+    assert fields[4] == bytes(64)
+    with pytest.raises(RemoteMisbehaviour) as refusal:
+        sessions["bob"].decode(msgpack.packb([*fields[:4], bytes(63) + b"\1"]))
+    assert refusal.value.reason == Refusal.MALFORMED
+    sessions["bob"].decode(read(last["file"]))
 
 
 @pytest.mark.parametrize("kind", [13, 14])
@@ -165,7 +184,7 @@ def test_the_text_names_every_field_and_reason_and_message() -> None:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
     for reason in GENERATOR.Refusal:
         assert f"| `{reason}` |" in text
-    text += (PROTOCOLS / "privacy-v2.md").read_text(encoding="utf-8")
+    text += (PROTOCOLS / "privacy-v3.md").read_text(encoding="utf-8")
     for kind in GENERATOR.MessageType:
         assert f"| {int(kind)} | {kind.name} |" in text
 
