@@ -1,39 +1,75 @@
-"""What protection costs a device in a private sum: python tests/benchmarks/private_sums.py
+"""What protection costs a device in a private sum: python tests/benchmarks/private_sums.py [--people 943]
 
-A sum over the pairs of 230 items (MovieLens-100K at epsilon 8) among 943 people: contributing, and exchanges, each with and
-without what privacy adds (noise, masks, keys, escrow; notes of what partners held). And what everybody has to hear from
-everybody, which only a sum under masks needs.
+First the arithmetic of a sum over the pairs of 230 items (MovieLens-100K at epsilon 8), with and without what privacy adds (masks
+and noise, keys, escrow, notes of what others held). Then everything, in a swarm of simulated peers of whom a tenth die in each of
+both sums: the CPU of a few of them, each with signatures and memory of its own, beside that of peers of an ordinary swarm with as
+many items. Three minutes for 200 people, twenty for 943.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import json
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+import msgpack
 import numpy as np
+from figures import machine
 
+from p2prec.config import PeerSettings, TransportKind
+from p2prec.data.catalogue import Catalogue
 from p2prec.identity import Identity
+from p2prec.lab.gossip_sum import Crashes
+from p2prec.lab.private_peers import SimulatedPrivateSwarm
+from p2prec.lab.topology import random_views
+from p2prec.manifest import CatalogueReference, Manifest, reference_catalogue
 from p2prec.model.nearest import decode, encode
 from p2prec.model.pairs import n_pairs, pair_statistic
+from p2prec.peer.messages import Message
+from p2prec.peer.private_peer import PAIRS, POPULARITY, sizes_of
 from p2prec.peer.private_sum import FINE_EXCHANGES, PrivateSum
-from p2prec.peer.sum_messages import Enrol, Relays
+from p2prec.peer.sum_messages import (
+    InSum,
+    Relays,
+    SumAnswer,
+    SumCommit,
+    SumDecline,
+    SumOffer,
+    SumResolution,
+    SumResolve,
+)
 from p2prec.privacy.escrow import split
 from p2prec.privacy.masks import MaskKey
 from p2prec.privacy.plan import MEAN_PARTNERS, PrivacyPlan
 from p2prec.privacy.promise import mixing_rounds
 from p2prec.privacy.stream import NoiseStream
-from p2prec.types import PeerId, SwarmId
+from p2prec.sim.world import SimulatedPeer, World
+from p2prec.transport.base import Connection
+from p2prec.transport.choice import make_transport
+from p2prec.types import ItemKey, PeerId, SwarmId
+from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.seal import Seal
-from p2prec.wire.sum_codec import SumCodec
+from p2prec.wire.session import Session
+from p2prec.wire.signatures import Signatures
+from p2prec.wire.sum_codec import SumCodec, SumKind
 
-SELECTED, EXCHANGES_A_ROUND, PEOPLE = 230, 2, 943
-ROUNDS = mixing_rounds(PEOPLE)
-FLOODS = 4 * PEOPLE
-"""That a peer hears in a sum, about: who enrols, who contributes, who is dead (docs/research/0003-privacy.md)."""
-TIMES_EACH = 4
-"""That it hears each of them, from one neighbour after the other."""
-ORIGINS = 60
-"""Peers whose messages are timed."""
+N_ITEMS, SELECTED, EXCHANGES_A_ROUND = 1682, 230, 2
+HISTORY = 100
+DEGREE, CRASH, EPSILON = 4, 0.1, 8.0
+MEASURED = 6
+"""Peers of the private swarm that are measured, as far as they live to the end."""
+PLAIN_PEOPLE, PLAIN_MEASURED, PLAIN_ROUNDS = 24, 4, 60
+"""Of the ordinary swarm; what a round costs a peer does not depend on how many others there are."""
+EXCHANGE = (SumOffer, SumAnswer, SumCommit, SumDecline, SumResolve, SumResolution)
+"""What a sum without protection would send as well."""
+FRAME_BYTES, N_FRAMES = 2000, 2000
+DEADLINE_S = 60.0
 
 
 def timed(action: Callable[[], object], times: int) -> float:
@@ -47,24 +83,11 @@ def timed(action: Callable[[], object], times: int) -> float:
     return 1e3 * best
 
 
-def hearing() -> tuple[float, float]:
-    """Milliseconds to check and open a message that is passed on, and to recognise it when it comes again."""
-    swarm, codecs = SwarmId(bytes(32)), [SumCodec({1: 1682, 2: n_pairs(SELECTED)}, SELECTED, 1682) for _ in range(6)]
-    origins = [Seal(Identity.generate(), swarm, codecs[0]) for _ in range(ORIGINS)]
-    enrolled = Relays(tuple(one.seal(None, 1, bytes(8), 32, Enrol(MaskKey().public)) for one in origins))
-    payload = codecs[0].encode_relays(enrolled)
-    receivers = iter([(codec, Seal(Identity.generate(), swarm, codec)) for codec in codecs[1:]])
-
-    def hear() -> None:
-        codec, seal = next(receivers)
-        for relayed in codec.decode_relays(payload).relays:
-            seal.open(relayed)
-
-    return timed(hear, 1) / ORIGINS, timed(lambda: codecs[-1].decode_relays(payload), 20) / ORIGINS
+# --- the arithmetic ---
 
 
-def main() -> None:
-    count, plan = n_pairs(SELECTED), PrivacyPlan.of(8.0, 1e-5, 900).pairs
+def arithmetic() -> None:
+    count, plan = n_pairs(SELECTED), PrivacyPlan.of(EPSILON, 1e-5, 900).pairs
     swarm, own = SwarmId(bytes(32)), PeerId("own")
     partners = [(PeerId(f"partner{n}"), MaskKey()) for n in range(MEAN_PARTNERS)]
     items, expected = np.arange(0, SELECTED, 3), np.full(SELECTED, 0.1, np.float32)
@@ -91,16 +114,215 @@ def main() -> None:
     noted = timed(lambda: mine.apply(PeerId("partner0"), mine.outgoing(), received), 20)
     contributing = timed(contribute, 1)
     base = timed(lambda: pair_statistic(items, np.arange(SELECTED), expected, SELECTED), 5)
-    rounds = ROUNDS * EXCHANGES_A_ROUND
     print(f"contribution: {base:.2f} ms without, {contributing:.2f} ms with protection")
     print(f"exchange:     {plain:.2f} ms without, {noted:.2f} ms with notes for the dead")
-    print(f"a whole sum:  {base + rounds * plain:.0f} ms without, {contributing + rounds * noted:.0f} ms with")
-    new, again = hearing()
-    heard = FLOODS * (new + (TIMES_EACH - 1) * again)
-    print(f"a message that is passed on: {new:.3f} ms when it is new, {again:.3f} ms when it comes again")
-    print(f"all that a peer hears in a sum of {PEOPLE}: {heard:.0f} ms, {heard / ROUNDS:.1f} ms a round")
     early, later = fine.value.payload_bytes / count, received.value.payload_bytes / count
     print(f"message:      {early:.3f} bytes a value in the first {FINE_EXCHANGES} exchanges, {later:.3f} afterwards")
+
+
+# --- everything ---
+
+
+class Watch:
+    """The CPU of one simulated peer, by what it does: each way into its core is timed."""
+
+    def __init__(self, peer: SimulatedPeer) -> None:
+        self.peer = peer
+        self.cpu_s: Counter[str] = Counter()
+        self.frames: Counter[str] = Counter()
+        """Relayed and other frames, sent and received."""
+        self._busy_with: list[str] = []
+        self._began = 0.0
+        core, endpoint = peer.peer, peer.endpoint
+        self._wrap(core, "tick", lambda *_: "contributing, passing on")
+        self._wrap(endpoint, "frame_received", lambda link, frame, now: self._of_frame(frame))
+        self._wrap(endpoint, "opened", lambda *_: "connections")
+        self._wrap(endpoint, "closed", lambda *_: "connections")
+
+    def _wrap(self, thing: Any, name: str, kind: Callable[..., str]) -> None:
+        inner = getattr(thing, name)
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            self.begin(kind(*args) if not kwargs else kind())
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                self.end()
+
+        setattr(thing, name, outer)
+
+    def begin(self, kind: str) -> None:
+        now = time.process_time()
+        if self._busy_with:
+            self.cpu_s[self._busy_with[-1]] += now - self._began
+        self._busy_with.append(kind)
+        self._began = time.process_time()
+
+    def end(self) -> None:
+        now = time.process_time()
+        self.cpu_s[self._busy_with.pop()] += now - self._began
+        self._began = time.process_time()
+
+    def _of_frame(self, frame: bytes) -> str:
+        _, kind, _, payload, _ = msgpack.unpackb(frame)
+        if kind == MessageType.RELAYS:
+            self.frames["relayed"] += 1
+            return "hearing"
+        self.frames["others"] += 1
+        if kind != MessageType.IN_SUM:
+            return "exchanges"
+        number = msgpack.unpackb(payload)[1]
+        return "exchanges" if SumKind(number).name in {one.__name__[3:].upper() for one in EXCHANGE} else "guarding"
+
+    def of_message(self, message: Message) -> str:
+        if isinstance(message, Relays):
+            self.frames["relayed"] += 1
+            return "contributing, passing on"
+        self.frames["others"] += 1
+        guards = isinstance(message, InSum) and not isinstance(message.message, EXCHANGE)
+        return "guarding" if guards else "exchanges"
+
+
+def watch_encoding(watches: Sequence[Watch]) -> None:
+    """What is sent is encoded and signed by sessions, of which each peer has many."""
+    by_codec = {id(watch.peer.endpoint._codec): watch for watch in watches}
+    encode_frame = Session.encode
+
+    def encode_watched(session: Session, message: Message) -> bytes:
+        watch = by_codec.get(id(session._codec))
+        if watch is None:
+            return encode_frame(session, message)
+        watch.begin(watch.of_message(message))
+        try:
+            return encode_frame(session, message)
+        finally:
+            watch.end()
+
+    Session.encode = encode_watched  # type: ignore[method-assign]
+
+
+def give_own_memory(peer: SimulatedPeer, identity: Identity) -> None:
+    """A codec and signatures that no other peer has verified anything for."""
+    manifest = peer.world.manifest
+    assert manifest.promise is not None
+    sums = SumCodec(*sizes_of(manifest.promise, N_ITEMS), N_ITEMS)
+    peer.endpoint._codec = Codec(manifest.learning, N_ITEMS, sums)
+    peer.private._post._sealer = Seal(identity, manifest.swarm_id, sums, Signatures())
+
+
+def private_swarm(people: int, rng: np.random.Generator) -> tuple[list[Watch], dict[str, Any]]:
+    """Both sums."""
+    histories = [np.sort(rng.permutation(N_ITEMS)[:HISTORY]).astype(np.int64) for _ in range(people)]
+    swarm = SimulatedPrivateSwarm(
+        histories, N_ITEMS, EPSILON, 1e-5, rng, views=random_views(people, DEGREE, rng), crashes=Crashes(CRASH)
+    )
+    peers = [runs[0] for runs in swarm._runs[:MEASURED]]
+    for peer in peers:
+        give_own_memory(peer, peer.endpoint._identity)
+    watches = [Watch(peer) for peer in peers]
+    watch_encoding(watches)
+    swarm.learn(lambda share: print(f"\r{share:4.0%}", end="", file=sys.stderr, flush=True))
+    print("\r", end="", file=sys.stderr)
+    living = [watch for watch, runs in zip(watches, swarm._runs, strict=False) if len(runs) == 1]
+    sums = {POPULARITY: swarm.popularity_sum, PAIRS: swarm.pair_sum}
+    return living, {"noise_over_curator": {number: one.noise_ratio for number, one in sums.items()}}
+
+
+def plain_swarm(rng: np.random.Generator) -> list[Watch]:
+    """PLAIN_ROUNDS of an ordinary swarm, frames really signed."""
+    catalogue = Catalogue(tuple(ItemKey(str(i)) for i in range(N_ITEMS)), tuple(str(i) for i in range(N_ITEMS)))
+    manifest = Manifest(
+        name="bench", catalogue=reference_catalogue(catalogue.canonical_csv(), N_ITEMS), seed=rng.bytes(32).hex()
+    )
+    world = World(manifest, catalogue, settings=PeerSettings())
+    world.stand_ins = None  # type: ignore[assignment]
+    peers = [
+        world.add(f"peer{n}", items, np.ones(HISTORY, np.float32), np.arange(HISTORY, dtype=np.float64))
+        for n in range(PLAIN_PEOPLE)
+        for items in [np.sort(rng.permutation(N_ITEMS)[:HISTORY]).astype(np.int64)]
+    ]
+    world.run(60.0)
+    watches = [Watch(peer) for peer in peers[:PLAIN_MEASURED]]
+    rounds = [peer.peer.rounds for peer in peers[:PLAIN_MEASURED]]
+    while min(peer.peer.rounds - was for peer, was in zip(peers, rounds, strict=False)) < PLAIN_ROUNDS:
+        world.run(10.0)
+    for watch, was in zip(watches, rounds, strict=True):
+        watch.frames["rounds"] = watch.peer.peer.rounds - was
+    return watches
+
+
+def frame_cost() -> float:
+    """Milliseconds of CPU of sending or receiving a frame by TLS."""
+
+    async def measure() -> float:
+        manifest = Manifest(
+            name="bench", catalogue=CatalogueReference(digest="00" * 32, n_items=1, data=""), seed="00" * 32
+        )
+
+        async def serve(connection: Connection) -> None:
+            while True:
+                await connection.send(await connection.receive(deadline_s=DEADLINE_S), deadline_s=DEADLINE_S)
+
+        one, other = (make_transport(TransportKind.TLS, Identity.generate(), manifest, None) for _ in range(2))
+        await one.listen("127.0.0.1", 0, serve)
+        connection = await other.dial("127.0.0.1", one.listen_port, deadline_s=DEADLINE_S)
+        started = time.process_time()
+        for _ in range(N_FRAMES):
+            await connection.send(bytes(FRAME_BYTES), deadline_s=DEADLINE_S)
+            await connection.receive(deadline_s=DEADLINE_S)
+        spent = time.process_time() - started
+        await other.close()
+        await one.close()
+        return spent
+
+    return 1e3 * asyncio.run(measure()) / (4 * N_FRAMES)
+
+
+def mean(watches: Sequence[Watch], what: Callable[[Watch], float]) -> float:
+    return float(np.mean([what(watch) for watch in watches]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=200, help="of the private swarm, 60 or more (default: 200)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+    options = parser.parse_args()
+    arithmetic()
+    rng = np.random.default_rng(0)
+    a_frame = frame_cost()
+    plain = plain_swarm(rng)
+    a_round = 1e3 * mean(plain, lambda one: sum(one.cpu_s.values()) / one.frames["rounds"])
+    a_round += a_frame * mean(plain, lambda one: one.frames["others"] / one.frames["rounds"])
+    private, came_to = private_swarm(options.people, rng)
+    kinds = sorted({kind for one in private for kind in one.cpu_s})
+    cpu_ms = {kind: 1e3 * mean(private, lambda one, kind=kind: one.cpu_s[kind]) / 2 for kind in kinds}  # type: ignore[misc]
+    relayed = mean(private, lambda one: one.frames["relayed"]) / 2
+    cpu_ms["frames of what is relayed"] = a_frame * relayed
+    protection = sum(ms for kind, ms in cpu_ms.items() if kind != "exchanges")
+    rounds = mixing_rounds(options.people)
+    report = {
+        "machine": machine(),
+        "people": options.people,
+        "measured_peers": len(private),
+        "rounds_of_a_sum": rounds,
+        "cpu_ms_of_a_sum": cpu_ms,
+        "frames_of_a_sum": relayed,
+        "protection_ms_a_round": protection / rounds,
+        "plain_round_ms": a_round,
+        "share_of_a_round": protection / rounds / a_round,
+        **came_to,
+    }
+    print(f"a frame by TLS, either end: {a_frame:.3f} ms; a round of an ordinary swarm: {a_round:.1f} ms")
+    print(f"a sum of {options.people} people, CPU of a peer (mean of {len(private)} that lived, over both sums):")
+    for kind, ms in cpu_ms.items():
+        print(f"  {kind:28} {ms:8.1f} ms")
+    print(f"  {relayed:.0f} frames of relayed messages, sent and received")
+    print(
+        f"all but the exchanges, over the {rounds} rounds that they take: {protection / rounds:.2f} ms a round, "
+        f"{protection / rounds / a_round:.1%} of an ordinary round"
+    )
+    if options.json is not None:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
