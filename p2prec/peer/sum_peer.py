@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from p2prec.peer.inheritance import Claim, heir
+from p2prec.peer.inheritance import Claim
 from p2prec.peer.private_sum import COPIES, PrivateSum, is_acceptable
 from p2prec.peer.sum_absence import Absence
 from p2prec.peer.sum_boxes import Boxes
+from p2prec.peer.sum_claims import Claims
 from p2prec.peer.sum_entry import Entry
 from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import (
@@ -63,8 +64,6 @@ _RETRY = 0.1
 _NOT_YET = 1 << 31
 _AS_SEALED = 1
 """Changes of a contribution that nothing has been taken out of."""
-CLAIMS_HEARD = COLLUDING + 1
-"""Of all that are made for a dead peer, so many reach everybody."""
 
 
 class SumPeer:
@@ -114,8 +113,7 @@ class SumPeer:
         """Who says that the sum is void."""
         self._phase = 0
         self._dead: set[PeerId] = set()
-        self._claims: dict[PeerId, dict[Claim, Proof]] = {}
-        """Of each dead peer: who could restore it, and the proof that they have said so."""
+        self._claims = Claims(self._dead)
         self._claimed_by: set[PeerId] = set()
         """Who says that this peer is dead. A few may be mistaken, or lie."""
         self._decide_at: dict[PeerId, float] = {}
@@ -222,7 +220,7 @@ class SumPeer:
             return [(None, Gone()), *self._withdraw()]
         self._absence.saw(self.value.met)
         report = self._absence.report(
-            self._entry.asked - self._entry.have_masked, self._claims.keys() | self._absence.restored.keys()
+            self._entry.asked - self._entry.have_masked, self._claims.about | self._absence.restored.keys()
         )
         return [] if report is None else [(None, report)]
 
@@ -418,17 +416,12 @@ class SumPeer:
             return []
         claimed = Claimed(dead, claim.changes, claim.direct)
         is_news = self.is_news(self.own_id, claimed)
-        self._claims.setdefault(dead, {})[claim] = proven
+        self._claims.add(dead, claim, proven)
         return [(None, claimed)] if is_news else []
 
     def is_news(self, sender: PeerId, message: Claimed) -> bool:
-        """Whether a claim has to be passed on: while fewer than CLAIMS_HEARD are known that are better. So the best ones reach
-        everybody, whatever their order: the heir, those who inherit should it die as well, and more than may collude, by whom a
-        peer believes that it is held for dead.
-        """
-        claim = Claim(message.changes, message.direct, sender)
-        better = {one.witness for one in self._claims.get(message.dead, {}) if one > claim}
-        return len(better - self._dead) < CLAIMS_HEARD
+        """Whether a claim has to be passed on (`Claims.is_news`)."""
+        return self._claims.is_news(message.dead, Claim(message.changes, message.direct, sender))
 
     def _on_claimed(self, sender: PeerId, message: Claimed, now: float, proof: Proof) -> Outgoing:
         if message.dead not in self.roster or sender not in self.roster:
@@ -442,7 +435,7 @@ class SumPeer:
                 return []
             self.declared_dead = True
             return self._when_free(self._withdraw)
-        self._claims.setdefault(message.dead, {})[Claim(message.changes, message.direct, sender)] = proof
+        self._claims.add(message.dead, Claim(message.changes, message.direct, sender), proof)
         if message.dead in self._dead and message.dead not in self._absence.restored and self._phase <= _ENDED:
             # Nobody could restore it until somebody opened its box: decide once more.
             self._decide_at.setdefault(message.dead, now + self.times.notice_s)
@@ -450,7 +443,7 @@ class SumPeer:
 
     def _bury(self, dead: PeerId, now: float) -> Outgoing:
         """All claims are in: the best one inherits; what a dead heir had shown to nobody is open again."""
-        best = self._heir(dead)
+        best = self._claims.decide(dead)
         known = best.changes if best is not None else 0
         self.exchanger.partner_died(dead, known)
         out: Outgoing = []
@@ -471,16 +464,6 @@ class SumPeer:
             del self._inherited[peer]
             out += self._announce(peer, now)
         return out
-
-    def _heir(self, dead: PeerId) -> Claim | None:
-        """The best claim of those who live, and have really made it."""
-        claims = {
-            claim: proof for claim, proof in self._claims.pop(dead, {}).items() if claim.witness not in self._dead
-        }
-        best = heir(claims)
-        while best is not None and not claims.pop(best)():
-            best = heir(claims)
-        return best
 
     def _mask_late(self, dead: PeerId) -> Outgoing:
         """A dead peer is restored as its contribution was sealed: with a mask for this one, which perhaps has none for it."""
