@@ -251,6 +251,21 @@ def test_claims_that_enough_others_beat_are_not_passed_on() -> None:
     assert len(witnesses) > CLAIMS_HEARD + 1
 
 
+def test_no_mask_is_shared_with_whoever_somebody_else_has_enrolled() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    for token, other in enumerate(OTHERS):
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token, forged=token % 2 == 0)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    partners = part.roster.partners
+    genuine = [peer for peer in partners if peer in {other.peer_id for other in OTHERS[1::2]}]
+    assert 0 < len(genuine) < len(partners)
+    rig.run(now, PROMISE.start + PROMISE.enrol_s + 1)
+    assert part.roster.partners == genuine
+
+
 def test_a_forged_claim_wins_nothing() -> None:
     rig = Rig(0.0)
     now = PROMISE.start + 1.0
