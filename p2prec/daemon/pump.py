@@ -56,6 +56,9 @@ class Pump:
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        """Ends the wait for the next tick."""
+        self._ticks_at = 0.0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -82,9 +85,11 @@ class Pump:
     async def run(self) -> None:
         """Tick until stopped."""
         while not self._stop.is_set():
+            self._wake.clear()
             wait_s = self._tick()
+            self._ticks_at = self.now + wait_s
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), wait_s)
+                await asyncio.wait_for(self._wake.wait(), wait_s)
         await self._shut_down()
 
     def _tick(self) -> float:
@@ -103,6 +108,7 @@ class Pump:
     def stop(self) -> None:
         """End `run`; safe to call from a signal handler of the loop, and twice."""
         self._stop.set()
+        self._wake.set()
 
     async def accept(self, connection: Connection) -> None:
         """The transport's callback for an inbound connection."""
@@ -127,6 +133,8 @@ class Pump:
                 self._on_event(event)
             except Exception:
                 self._internal_error(f"reporting {type(event).__name__}")
+        if self.endpoint.peer.next_deadline() < self._ticks_at:
+            self._wake.set()
 
     def _take_actions(self) -> list[FrameAction]:
         while True:

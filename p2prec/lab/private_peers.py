@@ -50,14 +50,16 @@ class SimulatedPrivateSwarm:
         *,
         views: Sequence[IndexArray],
         crashes: Crashes,
+        promise: Promise | None = None,
     ) -> None:
-        """histories: everybody's distinct items; views: whom each has links to; crashes: of each sum, at any time of it.
+        """histories: everybody's distinct items; views: whom each has links to; crashes: of each sum, at any time of it; promise:
+        of the same epsilon and delta, if not one that hurries.
 
         Raises ValueError for a promise that is none.
         """
         self.histories, self.n_items = histories, n_items
         n = len(histories)
-        self.promise = _promise(epsilon, delta, int(CONTRIBUTING * n) - COLLUDING, mixing_rounds(n))
+        self.promise = promise or _promise(epsilon, delta, int(CONTRIBUTING * n) - COLLUDING, mixing_rounds(n))
         self.plan = PrivacyPlan.of(epsilon, delta, self.promise.n_people)
         self.copies = rng.permutation(n)[:COPIES_JUDGED]
         self._crashes, self._views, self._rng = crashes, views, rng

@@ -133,7 +133,8 @@ class Post:
         self._phase_s = hop_s * random_bytes(1)[0] / 256
         """Everybody does much at the same moments, by the timetable. If all passed it on at the same moments as well, each link
         would carry each flood both ways."""
-        self._due = float("-inf")
+        self._due: float | None = None
+        """When what waits is passed on; None where nothing waits, or nobody has asked since."""
         self._served: dict[PeerId, float] = {}
 
     def open(self, number: int) -> None:
@@ -162,16 +163,21 @@ class Post:
             known.floods[name] = relayed
         self._outbox[name] = _Waiting(relayed, {} if to is None else known.had(name))
 
-    def due(self) -> float:
-        """When to `flush` next."""
+    def due(self, now: float) -> float:
+        """When to `flush` next: the next moment of this peer's own, if anything waits."""
+        if not self._outbox:
+            self._due = None
+            return float("inf")
+        if self._due is None:
+            wait_s = (self._phase_s - now) % self._hop_s
+            self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
         return self._due
 
     def flush(self, neighbours: Collection[PeerId], now: float) -> list[tuple[PeerId, Relays]]:
         """What to send to whom now; nothing before it is due, or without neighbours."""
-        if now < self._due:
+        if now < self.due(now):
             return []
-        wait_s = (self._phase_s - now) % self._hop_s
-        self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
+        self._due = None
         if not neighbours:
             return []
         outgoing: dict[PeerId, list[Relayed]] = {}

@@ -144,7 +144,7 @@ class PrivatePeer:
         """Those under way in which this peer takes part."""
         self._watches: dict[int, DeathWatch] = {}
         self._opened: set[int] = set()
-        self._ticked_at = now
+        self._ticked_at = self._now = now
         self._to_say_gone: set[int] = set()
         self._agreement = Agreement(own_id, POPULARITY, selection)
         self._participants: frozenset[PeerId] = frozenset()
@@ -176,11 +176,11 @@ class PrivatePeer:
 
     @property
     def next_deadline(self) -> float:
-        """When to call `tick` next, at the latest."""
+        """When to call `tick` next, at the latest; what is received may bring it forward."""
         unopened = {POPULARITY, PAIRS} - self._opened
         starts = [self._opens(number) for number in unopened]
         # Whatever comes in until then is passed on together.
-        posts = [self._post.due()] if self._post.open_sums else []
+        posts = [self._post.due(self._now)]
         asking = [self._ask_at[number] for number in (POPULARITY, PAIRS) if self._is_missing(number)]
         sums = [one.next_deadline for one in self._sums.values()]
         watches = [watch.due() for watch in self._watches.values()]
@@ -191,7 +191,7 @@ class PrivatePeer:
         if now - self._ticked_at > self.promise.notice_s / 2 or not neighbours:
             for watch in self._watches.values():
                 watch.excuse(now)
-        self._neighbours, self._ticked_at = neighbours, now
+        self._neighbours, self._ticked_at, self._now = neighbours, now, now
         out: Outbox = []
         for number in (POPULARITY, PAIRS):
             self._open_or_close(number, now)
@@ -275,6 +275,7 @@ class PrivatePeer:
     def received(self, neighbour: PeerId, message: LinkMessage, now: float) -> Outbox:
         """Handle a message of a neighbour. Raises RemoteMisbehaviour."""
         out: Outbox = []
+        self._now = now
         if isinstance(message, Relays):
             for letter in self._post.receive(neighbour, message):
                 out += self._on_letter(letter, now)

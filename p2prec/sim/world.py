@@ -149,6 +149,10 @@ class SimulatedPeer:
     def frame_received(self, link: int, frame: bytes) -> None:
         self.endpoint.frame_received(link, frame, self.world.clock.now)
         self.carry_out()
+        if self.peer.private is not None:  # of others nothing that is received brings the next tick forward
+            due = self.peer.next_deadline()
+            if due < self._armed_for:
+                self._arm(due)
 
     def closed(self, link: int, reason: str) -> None:
         self.endpoint.closed(link, reason, self.world.clock.now)
@@ -176,8 +180,10 @@ class SimulatedPeer:
         self.events.extend((self.world.clock.now, event) for event in self.endpoint.take_events())
 
     def _arm(self, time: float) -> None:
+        self._armed_for = time
+
         def tick() -> None:
-            if self.alive:
+            if self.alive and time == self._armed_for:
                 self.peer.tick(self.world.clock.now)
                 self.carry_out()
                 self._arm(self.peer.next_deadline())

@@ -73,6 +73,8 @@ class Line:
     def settle(self) -> None:
         """Until nothing is under way."""
         for _ in range(40):
+            for one in self.posts:
+                one.due(self.now)
             self.now += HOP_S
             for number, one in enumerate(self.posts):
                 for to, relays in one.flush(self.neighbours(number), self.now):
@@ -138,7 +140,7 @@ def test_of_several_ways_the_nearest_is_taken() -> None:
     for neighbour, passed_on in ((IDS[1], 3), (IDS[2], 2)):
         list(post.receive(neighbour, Relays((dataclasses.replace(enrolment, hops=MAX_HOPS - passed_on),))))
     list(post.receive(IDS[3], Relays((sealed(Masked(), to=IDS[4]),))))
-    sent = [(to, relay) for to, frame in post.flush(IDS[1:4], 1.0) for relay in frame.relays]
+    sent = [(to, relay) for to, frame in post.flush(IDS[1:4], post.due(0.0)) for relay in frame.relays]
     assert [relay.hops for to, relay in sent if relay.to is None and to == IDS[3]] == [MAX_HOPS - 4]
     assert [to for to, relay in sent if relay.to == IDS[4]] == [IDS[2]]
 
@@ -178,12 +180,12 @@ def test_each_peer_passes_on_at_moments_of_its_own() -> None:
     for first_byte, moments in ((0, (1.0, 1.5)), (128, (0.75, 1.25))):
         post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k, n=first_byte: bytes([n]) * k, HOP_S)  # type: ignore[misc]
         post.open(SUM)
-        post.flush([IDS[1]], 0.6)
-        for moment in moments:
+        assert post.due(0.6) == float("inf")
+        for now, moment in zip((0.6, moments[0]), moments, strict=True):
             post.send(None, SUM, ENROL)
-            assert post.due() == pytest.approx(moment)
+            assert post.due(now) == pytest.approx(moment)
             assert post.flush([IDS[1]], moment - 0.02) == []
-            assert len(post.flush([IDS[1]], post.due())) == 1
+            assert len(post.flush([IDS[1]], post.due(now))) == 1
 
 
 def test_whoever_is_met_later_hears_what_was_said() -> None:
@@ -262,7 +264,7 @@ def test_of_two_enrolments_the_genuine_one_reaches_everybody_and_has_the_way() -
     line.settle()
     assert [message for _, message in line.got[2]] == [Enrol(bytes([1]) * 32, bytes(32)), ENROL]
     list(line.posts[1].receive(IDS[2], Relays((sealed(Masked(), to=IDS[4]),))))
-    sent = line.posts[1].flush([IDS[0], IDS[2], IDS[3]], line.now + HOP_S)
+    sent = line.posts[1].flush([IDS[0], IDS[2], IDS[3]], line.posts[1].due(line.now))
     assert [to for to, _ in sent] == [IDS[3]]
 
 
