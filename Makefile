@@ -44,6 +44,9 @@ bench: $(VENV)/.dev ## Measure memory, CPU, start and answers of one daemon
 bench-peers: $(VENV)/.fast $(GOSSIPY_VENV)/.ready ## Measure the lab next to gossipy, on gossipy's own example (minutes; installs numba, torch)
 	@$(BIN)/python tests/benchmarks/peers.py $(ARGS)
 
+bench-private: $(VENV)/.dev ## Measure what a private sum costs a peer, next to an ordinary swarm's rounds (3 minutes; ARGS="--people 943": 20)
+	@$(BIN)/python tests/benchmarks/private_sums.py $(ARGS)
+
 engines: $(VENV)/.dev ## Show that the lab's two engines reach the same numbers on MovieLens-100K (2 minutes; wants the data set)
 	@$(BIN)/python tests/benchmarks/engines.py $(ARGS)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -14,9 +16,11 @@ from p2prec.model.pairs import pair_statistic, popularity_statistic
 from p2prec.peer.messages import Commit, Refusal
 from p2prec.peer.private_peer import PAIRS, POPULARITY
 from p2prec.peer.sum_messages import Relayed, Relays
+from p2prec.privacy.masks import MaskKey
 from p2prec.privacy.plan import PrivacyPlan
 from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import FloatArray, ItemKey
+from p2prec.wire.codec import MessageType
 from p2prec.wire.sum_codec import SumKind
 
 N_PEERS, N_ITEMS, N_PEOPLE = 60, 80, 50
@@ -117,6 +121,56 @@ def test_hostile_neighbours_are_refused_and_banned() -> None:
     part = victim.private.sum_peer(POPULARITY)
     assert part is not None
     assert third.peer_id not in part.dead
+
+
+class Forger:
+    """Puts messages in others' names among all that one peer passes on: enrolments with a key of its own, contributions, and
+    claims to restore whom nobody can.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.host, self.n_forged = host, 0
+        self._enrolment = msgpack.packb([MaskKey().public, bytes(32)])
+
+    def tap(self, source: str, target: str, frame: bytes) -> bytes:
+        fields = msgpack.unpackb(frame)
+        if source != self.host or fields[1] != MessageType.RELAYS:
+            return frame
+        entries = msgpack.unpackb(fields[3])
+        forged = [one for entry in entries for one in self._forged(entry)]
+        self.n_forged += len(forged)
+        fields[3] = msgpack.packb([*forged, *entries])
+        return msgpack.packb(fields)
+
+    def _forged(self, entry: list[Any]) -> list[list[Any]]:
+        origin, to, number, token, hops, kind, _, signature = entry
+        if kind == SumKind.ENROL:
+            return [[origin, to, number, token, hops, kind, self._enrolment, signature[::-1]]]
+        if kind == SumKind.CONTRIBUTES:
+            return [[origin, to, number, token, hops, kind, msgpack.packb([bytes(32)]), signature[::-1]]]
+        if kind == SumKind.INHERITED:
+            dead, changes = msgpack.unpackb(entry[6])
+            claim = msgpack.packb([dead, changes + 1, True])
+            return [[origin, to, number, token, hops, int(SumKind.CLAIMED), claim, signature[::-1]]]
+        return []
+
+
+def test_whoever_forges_what_it_passes_on_gets_nobody_to_believe_it() -> None:
+    world = make_world(9)
+    everybody = list(world.peers.values())
+    forger = Forger(everybody[7].name)
+    world.network.frame_tap = forger.tap
+    for n, name in enumerate([peer.name for peer in everybody[10:16]]):
+        world.clock.at(PROMISE.start + 12.0 + 2 * n, lambda name=name: world.crash(name))  # type: ignore[misc]
+    world.run(PROMISE.start + PROMISE.recover_s - 1)
+    parts = {peer.peer_id: part for peer in everybody if (part := peer.private.sum_peer(POPULARITY)) is not None}
+    for part in parts.values():
+        for partner in part.masked_with:
+            assert part.roster.key_with(partner) == parts[partner].roster.key_with(part.own_id)
+    assert forger.n_forged > 2 * N_PEERS
+    world.run(PROMISE.end_of(POPULARITY) + 3 * PROMISE.notice_s - world.clock.now)
+    assert error_ratio(world, POPULARITY, everybody) < CLEAN
+    assert all(not peer.peer.refusals for peer in world.peers.values())
 
 
 def test_a_flood_of_messages_is_refused() -> None:
