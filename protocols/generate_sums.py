@@ -24,7 +24,6 @@ from p2prec.peer.sum_messages import (
     Contributes,
     Deposit,
     Enrol,
-    Escrow,
     Gone,
     HandedOver,
     HandOver,
@@ -143,7 +142,7 @@ class PrivateSwarm:
     def routed(self) -> list[SumMessage]:
         """What Alice says to a mask partner, near or far."""
         return [
-            *(Pair(), Masked(), MaskNoted(), NotMasked(), Escrow(b"sealed shares")),
+            *(Pair(), Masked(b"sealed shares"), MaskNoted(), NotMasked()),
             *(SumResolve(EXCHANGE), SumResolution(EXCHANGE, False)),
         ]
 

@@ -19,7 +19,6 @@ from p2prec.peer.private_sum import PrivateSum
 from p2prec.peer.sum_messages import (
     Contributes,
     Deposit,
-    Escrow,
     Masked,
     MaskNoted,
     NotMasked,
@@ -67,7 +66,7 @@ class Entry:
         self._fewest = n_people + COLLUDING
         self._statistic, self._record, self._noise, self._objection = statistic, record, noise, objection
         self._rng = rng
-        self._escrow: dict[PeerId, Escrow] = {}
+        self._escrow: dict[PeerId, bytes] = {}
         self._is_due = False
         """Whether it has been time to contribute."""
         self._to_answer: set[PeerId] = set()
@@ -167,7 +166,7 @@ class Entry:
         return [neighbours[index] for index in self._rng.permutation(len(neighbours))[:GUARDIANS].tolist()]
 
     def _tell_masked(self, partners: list[PeerId]) -> Outgoing:
-        return [message for peer in partners for message in ((peer, self._escrow[peer]), (peer, Masked()))]
+        return [(peer, Masked(self._escrow[peer])) for peer in partners]
 
     # --- what partners say ---
 

@@ -39,6 +39,11 @@ class Contributes:
 class Masked:
     """To a mask partner: our mask is in my value."""
 
+    escrow: bytes
+    """Shares of the keys of my masks with others, for the case that both of us are gone. Encrypted to the partner
+    (`p2prec.peer.escrow_box`): peers on the way must not put a key together.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class MaskNoted:
@@ -94,14 +99,6 @@ class TakenOut:
 @dataclass(frozen=True, slots=True)
 class NotMasked:
     """The answer of a partner that has not added it: take it out again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Escrow:
-    """To a mask partner: shares of the keys of my masks with others, for the case that both of us are gone."""
-
-    sealed: bytes
-    """Encrypted to the partner (`p2prec.peer.escrow_box`): peers on the way must not put a key together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,7 +264,6 @@ SumMessage = (
     | Sealed
     | Opened
     | TakenOut
-    | Escrow
     | SumOffer
     | SumAnswer
     | SumDecline
@@ -313,7 +309,7 @@ def proven() -> bool:
     return True
 
 
-ROUTED = (Pair, Masked, MaskNoted, NotMasked, Escrow, SumResolve, SumResolution)
+ROUTED = (Pair, Masked, MaskNoted, NotMasked, SumResolve, SumResolution)
 """For one peer, near or far: they find their way."""
 DIRECT = (
     *(SumOffer, SumAnswer, SumDecline, SumCommit, SumResolve, SumResolution),

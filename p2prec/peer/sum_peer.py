@@ -23,7 +23,6 @@ from p2prec.peer.sum_messages import (
     Contributes,
     Deposit,
     Enrol,
-    Escrow,
     Gone,
     HandedOver,
     HandOver,
@@ -124,6 +123,8 @@ class SumPeer:
         self._postponed: list[Callable[[], Outgoing]] = []
         self._next_exchange = times.start + times.contribute_s
         self._pair_again_at = times.start + (times.enrol_s + times.contribute_s) / 2
+        self._paired_again: set[PeerId] = set()
+        """Who has said `Pair` twice, and was answered."""
         self._boxes = Boxes(self.roster, count)
         self._absence = Absence(own_id, self.roster, self._dead)
         self._leaving = False
@@ -180,9 +181,8 @@ class SumPeer:
             self._phase += 1
             out += (*steps, *ends)[self._phase - 1]()
         if now >= self._pair_again_at:
-            # A mask that one side alone has is lost if that side dies before it hears so. Some words are lost on their way.
             self._pair_again_at = float("inf")
-            out += self._pair() if self._phase == _PAIRING else []
+            out += self._pair_again() if self._phase == _PAIRING else []
         for dead in [peer for peer, at in self._decide_at.items() if now >= at]:
             del self._decide_at[dead]
             out += self._bury(dead, now)
@@ -212,6 +212,20 @@ class SumPeer:
     def _pair(self) -> Outgoing:
         self.roster.prove_partners()
         return [(partner, Pair()) for partner in self.roster.partners]
+
+    def _pair_again(self) -> Outgoing:
+        """Some words are lost on their way, and a mask that one side alone has is lost with that side, if it dies before it hears
+        so. Partners that have not been heard are told again; who hears it twice has not been heard itself.
+        """
+        return [(partner, Pair()) for partner in self.roster.partners if not self.roster.has_confirmed(partner)]
+
+    def _on_pair(self, sender: PeerId, message: Pair) -> Outgoing:
+        again = self.roster.has_confirmed(sender) and sender not in self._paired_again
+        self.roster.on_pair(sender, message)
+        if not again or self._phase < _PAIRING:
+            return []
+        self._paired_again.add(sender)
+        return [(sender, Pair())]
 
     def _recover(self) -> Outgoing:
         if self._entry.is_stuck:
@@ -302,12 +316,13 @@ class SumPeer:
                 if self._phase <= 1:
                     self.roster.on_enrol(sender, message, proof)
             case Pair():
-                if self._phase <= 2:
-                    self.roster.on_pair(sender, message)
+                if self._phase <= _PAIRING:
+                    return self._on_pair(sender, message)
             case Contributes():
                 if self.roster.is_word_of(sender, message.word):
                     self._entry.on_contributes(sender)
             case Masked():
+                self.roster.on_escrow(sender, message.escrow)
                 return self._entry.on_masked(sender)
             case MaskNoted():
                 self._entry.on_noted(sender)
@@ -325,8 +340,6 @@ class SumPeer:
                 self._on_witnessed(sender, message)
             case NotMasked():
                 self._entry.on_not_masked(sender)
-            case Escrow():
-                self.roster.on_escrow(sender, message)
             case Claimed():
                 return self._on_claimed(sender, message, now, proof)
             case Inherited():

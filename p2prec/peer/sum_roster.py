@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterator
 
 from p2prec.peer.escrow_box import Shares, seal, unseal
-from p2prec.peer.sum_messages import Enrol, Escrow, Pair, Proof, proven
+from p2prec.peer.sum_messages import Enrol, Pair, Proof, proven
 from p2prec.privacy.escrow import THRESHOLD, split
 from p2prec.privacy.masks import PUBLIC_KEY_BYTES, MaskKey, are_partners
 from p2prec.privacy.plan import COLLUDING, MEAN_PARTNERS, MIN_PARTNERS
@@ -103,6 +103,9 @@ class Roster:
     def confirmed(self) -> list[PeerId]:
         return sorted(self._confirmed)
 
+    def has_confirmed(self, peer: PeerId) -> bool:
+        return peer in self._confirmed
+
     def on_pair(self, peer: PeerId, _pair: Pair) -> None:
         """A partner has this peer's key. Ignored from anybody who is none."""
         if peer in self._enrolled and self._is_partner(peer) and self._is_proven(peer):
@@ -149,8 +152,8 @@ class Roster:
         """
         return (len(self.partners_of(peer)) + COLLUDING) // 2 + 1
 
-    def escrow(self, keys: dict[PeerId, bytes], box_key: bytes) -> dict[PeerId, Escrow]:
-        """What to leave with each partner, for its eyes only: a share of each other partner's key, and, under the own id, one of
+    def escrow(self, keys: dict[PeerId, bytes], box_key: bytes) -> dict[PeerId, bytes]:
+        """What to leave with each partner, encrypted to it: a share of each other partner's key, and, under the own id, one of
         the key to what guardians have. Asked once in a sum.
 
         keys: as `keys` gave them.
@@ -164,16 +167,14 @@ class Roster:
                 shares[holders[number - 1]][partner] = (number, share)
         for number, share in split(box_key, len(keys), self.quorum(self.own_id)).items():
             shares[list(keys)[number - 1]][self.own_id] = (number, share)
-        return {
-            holder: Escrow(seal(self._sealing(holder), self.own_id, holder, held)) for holder, held in shares.items()
-        }
+        return {holder: seal(self._sealing(holder), self.own_id, holder, held) for holder, held in shares.items()}
 
-    def on_escrow(self, owner: PeerId, escrow: Escrow) -> None:
+    def on_escrow(self, owner: PeerId, sealed: bytes) -> None:
         """Keep a partner's shares. Ignored from anybody who is none, and if it cannot be opened or has too many."""
         if owner not in self._confirmed:
             return
         try:
-            shares = unseal(self._sealing(owner), owner, self.own_id, escrow.sealed, MOST_PARTNERS + 1)
+            shares = unseal(self._sealing(owner), owner, self.own_id, sealed, MOST_PARTNERS + 1)
         except ValueError:
             return
         for other, held in shares.items():

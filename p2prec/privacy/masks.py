@@ -44,6 +44,8 @@ class MaskKey:
         self._secret = X25519PrivateKey.generate()
         self.public = self._secret.public_key().public_bytes_raw()
         """PUBLIC_KEY_BYTES bytes."""
+        self._secrets: dict[bytes, bytes] = {}
+        """By the other's public key: what both have in common, of which several keys are made."""
 
     def shared(self, public: bytes, swarm_id: SwarmId, epoch: int, own: PeerId, other: PeerId) -> bytes:
         """The key of the mask shared with `other`, KEY_BYTES bytes. Raises ValueError for a public key that is none (a wrong
@@ -60,9 +62,10 @@ class MaskKey:
     def _derived(self, label: bytes, public: bytes, swarm_id: SwarmId, epoch: int, own: PeerId, other: PeerId) -> bytes:
         if len(public) != PUBLIC_KEY_BYTES:
             raise ValueError(f"a mask key has {PUBLIC_KEY_BYTES} bytes, not {len(public)}")
-        secret = self._secret.exchange(X25519PublicKey.from_public_bytes(public))
+        if public not in self._secrets:
+            self._secrets[public] = self._secret.exchange(X25519PublicKey.from_public_bytes(public))
         info = _context(label, swarm_id, epoch, own, other)
-        return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(secret)
+        return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._secrets[public])
 
 
 def mask(key: bytes, own: PeerId, other: PeerId, count: int, std: float) -> FloatArray:

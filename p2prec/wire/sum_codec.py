@@ -32,7 +32,6 @@ from p2prec.peer.sum_messages import (
     Contributes,
     Deposit,
     Enrol,
-    Escrow,
     Gone,
     HandedOver,
     HandOver,
@@ -92,7 +91,7 @@ class SumKind(IntEnum):
     MASKED = 3
     MASK_NOTED = 4
     NOT_MASKED = 5
-    ESCROW = 6
+    WITNESSED = 6
     DEPOSIT = 7
     OFFER = 8
     ANSWER = 9
@@ -117,7 +116,6 @@ class SumKind(IntEnum):
     OPENED = 28
     TAKEN_OUT = 29
     CONTRIBUTES = 30
-    WITNESSED = 31
 
 
 _KINDS: Final = tuple(SumKind)
@@ -128,7 +126,6 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Masked: SumKind.MASKED,
     MaskNoted: SumKind.MASK_NOTED,
     NotMasked: SumKind.NOT_MASKED,
-    Escrow: SumKind.ESCROW,
     Deposit: SumKind.DEPOSIT,
     SumOffer: SumKind.OFFER,
     SumAnswer: SumKind.ANSWER,
@@ -158,7 +155,6 @@ _KIND_OF: Final[dict[type, SumKind]] = {
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
 _BY_NAME: Final[dict[SumKind, type]] = {
     SumKind.PAIR: Pair,
-    SumKind.MASKED: Masked,
     SumKind.MASK_NOTED: MaskNoted,
     SumKind.NOT_MASKED: NotMasked,
     SumKind.GONE: Gone,
@@ -309,8 +305,8 @@ class SumCodec:
                 return [mask_key, commitment]
             case Contributes(word):
                 return [word]
-            case Escrow(sealed):
-                return [sealed]
+            case Masked(escrow):
+                return [escrow]
             case Deposit(share) | HandOver(share):
                 return _share_fields(share)
             case SumOffer(exchange, share) | SumAnswer(exchange, share):
@@ -356,8 +352,8 @@ class SumCodec:
             case SumKind.ENROL:
                 mask_key, commitment = exactly(fields, 2)
                 return Enrol(binary(mask_key, "mask key", MASK_KEY_BYTES), binary(commitment, "commitment", WORD_BYTES))
-            case SumKind.ESCROW:
-                return Escrow(_at_most(exactly(fields, 1)[0], "escrow", MAX_BOX_BYTES))
+            case SumKind.MASKED:
+                return Masked(_at_most(exactly(fields, 1)[0], "escrow", MAX_BOX_BYTES))
             case SumKind.DEPOSIT:
                 return Deposit(self._share(fields, number))
             case SumKind.HAND_OVER:

@@ -11,7 +11,6 @@ from p2prec.peer.sum_messages import (
     Claimed,
     Deposit,
     Enrol,
-    Escrow,
     HandOver,
     Inherited,
     Masked,
@@ -43,7 +42,7 @@ def test_without_deaths_everybody_gets_the_mean() -> None:
     assert sum(world.peers[peer].value.is_settled for peer in world.living) >= N_PEERS - 2
 
 
-KINDS = [Enrol, Pair, Escrow, Masked, MaskNoted, Deposit, SumOffer, SumAnswer, SumCommit]
+KINDS = [Enrol, Pair, Masked, MaskNoted, Deposit, SumOffer, SumAnswer, SumCommit]
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from p2prec.peer.sum_messages import (
     Enrol,
     Gone,
     InSum,
+    Pair,
     Relays,
     Result,
     ResultRequest,
@@ -106,6 +107,17 @@ class Rig:
         if forged:
             relayed = dataclasses.replace(relayed, signature=relayed.signature[::-1])
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
+
+    def hear_routed(self, origin: Identity, message: SumMessage, now: float, token: int = 0) -> Outbox:
+        relayed = Seal(origin, SWARM, CODEC).seal(OWN.peer_id, POPULARITY, token.to_bytes(8, "big"), 32, message)
+        return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
+
+    def routed(self) -> list[tuple[PeerId | None, SumMessage]]:
+        """To whom this peer has said what."""
+        frames = [message for _, message in self.sent if isinstance(message, Relays)]
+        seal = Seal(OTHERS[0], SWARM, CODEC)
+        mine = [one for frame in frames for one in frame.relays if one.origin == OWN.peer_id and one.to is not None]
+        return [(one.to, seal.read(one)) for one in mine]
 
     def flooded(self) -> list[SumMessage]:
         frames = [message for _, message in self.sent if isinstance(message, Relays)]
@@ -249,6 +261,30 @@ def test_claims_that_enough_others_beat_are_not_passed_on() -> None:
     relayed = [one for to, frame in rig.sent if to == far and isinstance(frame, Relays) for one in frame.relays]
     assert [one.origin for one in relayed] == [one.peer_id for one in (*witnesses[:CLAIMS_HEARD], witnesses[-1])]
     assert len(witnesses) > CLAIMS_HEARD + 1
+
+
+def test_pair_is_said_again_to_those_who_have_not_been_heard_or_have_not_heard() -> None:
+    rig = Rig(0.0)
+    now, paired = PROMISE.start + 1.0, PROMISE.start + PROMISE.enrol_s + 1.0
+    rig.run(0.0, now)
+    for token, other in enumerate(OTHERS):
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.run(now, paired)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    partners = part.roster.partners
+    assert len(partners) > 2
+    assert sorted(rig.routed()) == [(partner, Pair()) for partner in partners]
+    heard = next(other for other in OTHERS if other.peer_id == partners[0])
+    rig.sent.clear()
+    rig.hear_routed(heard, Pair(), paired)
+    rig.run(paired, PROMISE.start + PROMISE.contribute_s - 10)
+    assert sorted(rig.routed()) == [(partner, Pair()) for partner in partners[1:]]
+    rig.sent.clear()
+    for token in (1, 2):
+        rig.hear_routed(heard, Pair(), PROMISE.start + PROMISE.contribute_s - 10, token)
+    rig.run(PROMISE.start + PROMISE.contribute_s - 10, PROMISE.start + PROMISE.contribute_s - 5)
+    assert rig.routed() == [(heard.peer_id, Pair())]
 
 
 def test_no_mask_is_shared_with_whoever_somebody_else_has_enrolled() -> None:

@@ -47,7 +47,7 @@ CODEC = SumCodec(*sizes_of(PROMISE, 50), 50)
 IDENTITIES = [Identity.from_seed(bytes([n]) * 32) for n in range(1, 8)]
 IDS = [one.peer_id for one in IDENTITIES]
 SUM, HOP_S = 1, 0.5
-ENROL = Enrol(bytes(32), bytes(32))
+ENROL, MASKED = Enrol(bytes(32), bytes(32)), Masked(b"sealed shares")
 
 
 class Line:
@@ -106,7 +106,7 @@ def test_a_flood_reaches_everybody_once() -> None:
 def test_a_message_to_one_peer_takes_the_way_its_enrolment_came() -> None:
     line = enrolled(Line(6))
     line.frames = 0
-    line.posts[0].send(IDS[5], SUM, Masked())
+    line.posts[0].send(IDS[5], SUM, MASKED)
     line.settle()
     assert [len(got) for got in line.got] == [0, 0, 0, 0, 0, 1]
     assert line.frames == 5
@@ -126,9 +126,9 @@ def test_whoever_has_no_way_left_gives_a_message_to_somebody_who_may_have_one() 
     line = enrolled(Line(5))
     line.links.discard(frozenset((1, 2)))
     line.links.add(frozenset((1, 4)))
-    line.posts[0].send(IDS[3], SUM, Masked())
+    line.posts[0].send(IDS[3], SUM, MASKED)
     line.settle()
-    assert line.got[3] == [(IDS[0], Masked())]
+    assert line.got[3] == [(IDS[0], MASKED)]
     assert not line.got[1] and not line.got[4]
 
 
@@ -139,13 +139,13 @@ def test_of_several_ways_the_nearest_is_taken() -> None:
     post = line.posts[0]
     for neighbour, passed_on in ((IDS[1], 3), (IDS[2], 2)):
         list(post.receive(neighbour, Relays((dataclasses.replace(enrolment, hops=MAX_HOPS - passed_on),))))
-    list(post.receive(IDS[3], Relays((sealed(Masked(), to=IDS[4]),))))
+    list(post.receive(IDS[3], Relays((sealed(MASKED, to=IDS[4]),))))
     sent = [(to, relay) for to, frame in post.flush(IDS[1:4], post.due(0.0)) for relay in frame.relays]
     assert [relay.hops for to, relay in sent if relay.to is None and to == IDS[3]] == [MAX_HOPS - 4]
     assert [to for to, relay in sent if relay.to == IDS[4]] == [IDS[2]]
 
 
-@pytest.mark.parametrize("message", [Pair(), Masked()])
+@pytest.mark.parametrize("message", [Pair(), MASKED])
 def test_no_dead_end_holds_a_message(message: SumMessage) -> None:
     """A ring, of which a link is cut after the enrolment: behind it nobody has a way on, but the other way round there is one."""
     line = enrolled(Line(7, extra=((0, 6),)))
@@ -161,7 +161,7 @@ def test_a_message_that_nobody_can_bring_ends() -> None:
     line = enrolled(Line(7, extra=((0, 2), (1, 3), (2, 4))))
     line.links -= {frozenset((4, 5))}
     line.frames = 0
-    line.posts[0].send(IDS[6], SUM, Masked())
+    line.posts[0].send(IDS[6], SUM, MASKED)
     line.settle()
     assert not any(line.got)
     assert line.frames <= post_module.MAX_HOPS
@@ -170,7 +170,7 @@ def test_a_message_that_nobody_can_bring_ends() -> None:
 def test_where_messages_went_is_remembered_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(post_module, "MAX_PASSED", 3)
     line = enrolled(Line(3))
-    list(line.posts[1].receive(IDS[0], Relays(tuple(sealed(Masked(), number, to=IDS[2]) for number in range(10)))))
+    list(line.posts[1].receive(IDS[0], Relays(tuple(sealed(MASKED, number, to=IDS[2]) for number in range(10)))))
     line.settle()
     assert len(line.got[2]) == 10
     assert len(line.posts[1]._sums[SUM].passed) == 3
@@ -263,7 +263,7 @@ def test_of_two_enrolments_the_genuine_one_reaches_everybody_and_has_the_way() -
     list(line.posts[1].receive(IDS[3], Relays((genuine,))))
     line.settle()
     assert [message for _, message in line.got[2]] == [Enrol(bytes([1]) * 32, bytes(32)), ENROL]
-    list(line.posts[1].receive(IDS[2], Relays((sealed(Masked(), to=IDS[4]),))))
+    list(line.posts[1].receive(IDS[2], Relays((sealed(MASKED, to=IDS[4]),))))
     sent = line.posts[1].flush([IDS[0], IDS[2], IDS[3]], line.posts[1].due(line.now))
     assert [to for to, _ in sent] == [IDS[3]]
 
@@ -281,7 +281,7 @@ def test_a_forged_enrolment_after_the_genuine_one_goes_nowhere() -> None:
 def test_a_message_to_one_peer_is_verified_by_that_peer(changes: dict[str, object]) -> None:
     """Who has passed on what is forged or malformed is not to blame."""
     line = enrolled(Line(3))
-    wrong = dataclasses.replace(sealed(Masked(), to=IDS[2]), **changes)
+    wrong = dataclasses.replace(sealed(MASKED, to=IDS[2]), **changes)
     assert list(line.posts[1].receive(IDS[0], Relays((wrong,)))) == []
     line.settle()
     assert not any(line.got)
@@ -324,7 +324,7 @@ def test_many_origins_cannot_either(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(post_module, "MAX_WAITING", 3)
     line = enrolled(Line(3))
-    routed = Relays(tuple(sealed(Masked(), number, to=IDS[2]) for number in range(10)))
+    routed = Relays(tuple(sealed(MASKED, number, to=IDS[2]) for number in range(10)))
     list(line.posts[1].receive(IDS[0], routed))
     line.settle()
     assert len(line.got[2]) == 3
@@ -333,7 +333,7 @@ def test_messages_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_message_that_goes_astray_ends() -> None:
     line = enrolled(Line(3))
     line.frames = 0
-    last = dataclasses.replace(sealed(Masked(), to=IDS[2]), hops=0)
+    last = dataclasses.replace(sealed(MASKED, to=IDS[2]), hops=0)
     list(line.posts[1].receive(IDS[0], Relays((last,))))
     line.settle()
     assert line.frames == 0
