@@ -59,7 +59,8 @@ from p2prec.types import FloatArray, PeerId, SwarmId
 _PAIRING, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 """Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
 _RETRY = 0.1
-"""Of an exchange's interval, after a neighbour was busy."""
+"""Of an exchange's interval, up to twice as much: after a neighbour was busy. Everybody begins at the same moment; if all tried again
+at the same moments too, all would be busy for good."""
 _NOT_YET = 1 << 31
 _AS_SEALED = 1
 """Changes of a contribution that nothing has been taken out of."""
@@ -380,7 +381,8 @@ class SumPeer:
                 return [(sender, self.exchanger.on_resolve(message))]
             case SumDecline():
                 self.exchanger.on_decline(sender, message)
-                self._next_exchange = min(self._next_exchange, now + _RETRY * self.times.exchange_s)
+                retry_s = _RETRY * (1 + float(self._rng.random())) * self.times.exchange_s
+                self._next_exchange = min(self._next_exchange, now + retry_s)
             case _:
                 pass
         return []
