@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -318,5 +319,28 @@ def test_a_loop_that_stood_still_goes_on() -> None:
         loop.time = lambda: now() + 600.0  # type: ignore[method-assign]
         rounds = one.peer.rounds
         await until(lambda: one.peer.rounds > rounds and one.peer.neighbours and other.peer.neighbours)
+
+    run(test)
+
+
+def test_what_is_received_may_bring_the_next_tick_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(machines: Machines) -> None:
+        settings = DaemonSettings(stop_deadline_s=0.5, peer=PeerSettings(tick_interval_s=1000.0))
+        one = await machines.start(settings=settings)
+        ticks, due = [0], [math.inf]
+
+        def tick(now: float) -> None:
+            ticks[0] += 1
+            due[0] = now + 1000.0
+
+        monkeypatch.setattr(one.peer, "tick", tick)
+        monkeypatch.setattr(one.peer, "next_deadline", lambda: due[0])
+        await until(lambda: ticks[0] == 1)
+        one.pump.carry_out()
+        await asyncio.sleep(0)
+        assert ticks[0] == 1
+        due[0] = one.pump.now
+        one.pump.carry_out()
+        await until(lambda: ticks[0] == 2)
 
     run(test)
