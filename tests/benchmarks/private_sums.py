@@ -26,7 +26,7 @@ from p2prec.config import PeerSettings, TransportKind
 from p2prec.data.catalogue import Catalogue
 from p2prec.identity import Identity
 from p2prec.lab.gossip_sum import Crashes
-from p2prec.lab.private_peers import CONTRIBUTING, SimulatedPrivateSwarm
+from p2prec.lab.private_peers import SimulatedPrivateSwarm
 from p2prec.lab.topology import random_views
 from p2prec.manifest import CatalogueReference, Manifest, Promise, reference_catalogue
 from p2prec.model.nearest import decode, encode
@@ -64,6 +64,8 @@ HISTORY = 100
 DEGREE, EPSILON, DELTA = 4, 8.0, 1e-5
 START, ROUND_S = 100, 10.0
 """When the first sum begins; an exchange interval of the daemon."""
+CONTRIBUTING = 0.9
+"""Of all people; most of those who die do so in the long time for enrolling, and contribute nothing."""
 MEASURED = 6
 """Peers of the private swarm that are measured, as far as they live to the end."""
 PLAIN_PEOPLE, PLAIN_MEASURED, PLAIN_ROUNDS = 24, 4, 60
