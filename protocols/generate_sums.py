@@ -130,7 +130,7 @@ class PrivateSwarm:
             Seen(frozenset({bob}), frozenset()),
             Returned(bob, alice, 255, bytes(range(32))),
             Opened(bob, 1, bytes(range(32))),
-            TakenOut(bob, 3),
+            TakenOut(alice, bob, 3),
             Suspected(bob, 0),
             Alive(2**16 - 1),
             Gone(),

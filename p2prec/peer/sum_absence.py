@@ -7,6 +7,7 @@ them of its masks. An honest peer tells all its partners, and waits for all that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Set
 
 from p2prec.peer.sum_messages import MAX_SEEN, Returned, Seen
@@ -34,7 +35,9 @@ class Absence:
         self._taken_out: dict[tuple[PeerId, PeerId], int] = {}
         """By peer and absent partner: the peer's changes from which on that mask is out of its value."""
         self._returned: dict[tuple[PeerId, PeerId], dict[int, bytes]] = {}
-        self._put_together: set[tuple[PeerId, PeerId]] = set()
+        """By dead owner of a mask and absent partner: shares of its key."""
+        self._corrected: dict[tuple[PeerId, PeerId], tuple[PeerId, int]] = {}
+        """By the same: who has taken the mask out for the owner, and that peer's changes from which on it has."""
 
     def saw(self, peers: Collection[PeerId]) -> None:
         """These have certainly contributed."""
@@ -67,10 +70,16 @@ class Absence:
             return False
         return len(self._silent.get(peer, ())) >= self._roster.quorum(peer)
 
-    def took_out(self, peer: PeerId, absent: PeerId, changes: int) -> None:
-        """A peer's value is without its mask with an absent one, from so many of its changes on."""
-        if self._roster.are_partners(peer, absent):
-            self._taken_out[peer, absent] = changes
+    def took_out(self, peer: PeerId, owner: PeerId, absent: PeerId, changes: int) -> None:
+        """A peer's value is without an owner's mask with an absent one, from so many of that peer's changes on. owner: the peer
+        itself, or a dead one for which it has taken the mask out.
+        """
+        if not self._roster.are_partners(owner, absent):
+            return
+        if peer == owner:
+            self._taken_out[owner, absent] = changes
+        else:
+            self._corrected[owner, absent] = peer, changes
 
     def to_return(self, owner: PeerId) -> list[Returned]:
         """What this peer holds of a dead one's mask keys, where the masks are with absent peers, and are in the state of it that
@@ -83,20 +92,33 @@ class Absence:
             if whose == owner != other and state < self._taken_out.get((owner, other), _NEVER) and self.is_absent(other)
         ]
 
-    def on_returned(self, message: Returned) -> bytes | None:
-        """Put a dead peer's mask key together. Returns it once, to the peer that is to take the mask out: the living partner of
-        the absent one with the smallest id.
+    def on_returned(self, message: Returned) -> None:
+        """Collect shares of a dead peer's mask key."""
+        if self._roster.are_partners(message.owner, message.absent):
+            shares = self._returned.setdefault((message.owner, message.absent), {})
+            shares.setdefault(message.number, message.share)
+
+    def to_take_out(self) -> list[tuple[PeerId, PeerId, bytes]]:
+        """Masks of the dead with absent peers that this peer is to take out now (owner, absent, key): it is the living partner of
+        the absent one with the smallest id, and nobody has done so who is alive, or was restored in a state after that.
         """
-        mask = (message.owner, message.absent)
-        if not self._roster.are_partners(*mask) or message.owner not in self._dead or mask in self._put_together:
-            return None
-        shares = self._returned.setdefault(mask, {})
-        shares.setdefault(message.number, message.share)
-        living = [peer for peer in self._roster.partners_of(message.absent) if peer not in self._dead]
-        if len(shares) < THRESHOLD or living[:1] != [self.own_id] or not self.is_absent(message.absent):
-            return None
-        self._put_together.add(mask)
-        try:
-            return join(shares)
-        except ValueError:
-            return None
+        found = []
+        for (owner, absent), shares in self._returned.items():
+            ready = owner in self._dead and len(shares) >= THRESHOLD and self.is_absent(absent)
+            if ready and not self._is_corrected(owner, absent) and self._first_partner(absent) == self.own_id:
+                with contextlib.suppress(ValueError):
+                    found.append((owner, absent, join(shares)))
+        for owner, absent, _ in found:
+            self._corrected[owner, absent] = self.own_id, 0
+        return found
+
+    def _first_partner(self, absent: PeerId) -> PeerId | None:
+        return next((peer for peer in self._roster.partners_of(absent) if peer not in self._dead), None)
+
+    def _is_corrected(self, owner: PeerId, absent: PeerId) -> bool:
+        """Whether somebody has taken a dead owner's mask out, and it has not come back since."""
+        if (owner, absent) not in self._corrected:
+            return False
+        peer, changes = self._corrected[owner, absent]
+        # Of the dead it is not known before they are restored.
+        return peer not in self._dead or self.restored.get(peer, _NEVER) >= changes

@@ -90,8 +90,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class TakenOut:
-    """To everybody: my mask with a peer that never appeared is out of my value, from so many of my changes on."""
+    """To everybody: an owner's mask (mine, or of a dead peer) with a peer that never appeared is out of my value, from so many of
+    my changes on.
+    """
 
+    owner: PeerId
     absent: PeerId
     changes: int
 

@@ -7,6 +7,7 @@ whoever breaks that is declared dead.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -59,8 +60,8 @@ from p2prec.types import FloatArray, PeerId, SwarmId
 _PAIRING, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 """Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
 _RETRY = 0.1
-"""Of an exchange's interval, up to twice as much: after a neighbour was busy. Everybody begins at the same moment; if all tried again
-at the same moments too, all would be busy for good."""
+"""Of an exchange's interval, up to twice as much: after a neighbour was busy. Everybody begins at the same moment; if all tried
+again at the same moments too, all would be busy for good."""
 _NOT_YET = 1 << 31
 _AS_SEALED = 1
 """Changes of a contribution that nothing has been taken out of."""
@@ -245,27 +246,33 @@ class SumPeer:
         out = self._when_free(lambda: self._take_masks_out(absent)) if absent else []
         for owner in list(self._absence.restored):
             out += self._return_shares(owner)
-        return out
+        return out + self._take_out_for_the_dead()
 
     def _take_masks_out(self, absent: list[PeerId]) -> Outgoing:
         self._entry.remove_masks(absent)
-        for peer in absent:
-            self._absence.took_out(self.own_id, peer, self.value.changes)
-        return [(None, TakenOut(peer, self.value.changes)) for peer in absent]
+        return [self._taken_out(self.own_id, peer) for peer in absent]
+
+    def _taken_out(self, owner: PeerId, absent: PeerId) -> tuple[None, TakenOut]:
+        self._absence.took_out(self.own_id, owner, absent, self.value.changes)
+        return None, TakenOut(owner, absent, self.value.changes)
 
     def _return_shares(self, owner: PeerId) -> Outgoing:
+        returned = self._absence.to_return(owner)
+        for one in returned:
+            self._absence.on_returned(one)
+        return [(None, one) for one in returned]
+
+    def _take_out_for_the_dead(self) -> Outgoing:
+        """Take out masks of dead peers with absent ones, as far as that is this peer's part."""
         out: Outgoing = []
-        for returned in self._absence.to_return(owner):
-            out += [(None, returned), *self._on_returned(returned)]
+        for owner, absent, key in self._absence.to_take_out():
+            correction = -mask(key, owner, absent, self.value.count, self._plan.mask_std)
+            out += self._when_free(functools.partial(self._correct_for, owner, absent, correction))
         return out
 
-    def _on_returned(self, message: Returned) -> Outgoing:
-        """Take out the mask of a dead peer with an absent one, if that is this peer's part."""
-        key = self._absence.on_returned(message)
-        if key is None:
-            return []
-        correction = -mask(key, message.owner, message.absent, self.value.count, self._plan.mask_std)
-        return self._when_free(lambda: self._correct(correction))
+    def _correct_for(self, owner: PeerId, absent: PeerId, correction: FloatArray) -> Outgoing:
+        self.value.correct(correction)
+        return [self._taken_out(owner, absent)]
 
     def _correct(self, values: FloatArray) -> Outgoing:
         self.value.correct(values)
@@ -332,7 +339,7 @@ class SumPeer:
             case Opened():
                 return self._on_opened(sender, message, now)
             case TakenOut():
-                self._absence.took_out(sender, message.absent, message.changes)
+                self._absence.took_out(sender, message.owner, message.absent, message.changes)
             case Deposit():
                 if sender in self.roster and is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
@@ -357,7 +364,8 @@ class SumPeer:
                 if sender in self.roster:
                     self._votes.add(sender)
             case Returned():
-                return self._on_returned(message)
+                self._absence.on_returned(message)
+                return self._take_out_for_the_dead()
             case _:
                 return self._on_exchange(sender, message, now)
         return []
@@ -478,7 +486,8 @@ class SumPeer:
         for peer in [peer for peer, (whose, after) in self._inherited.items() if whose == dead and after > known]:
             del self._inherited[peer]
             out += self._announce(peer, now)
-        return out
+        # It may have been this one's part to take masks out for others.
+        return out + self._take_out_for_the_dead()
 
     def _mask_late(self, dead: PeerId) -> Outgoing:
         """A dead peer is restored as its contribution was sealed: with a mask for this one, which perhaps has none for it."""

@@ -321,8 +321,8 @@ class SumCodec:
                 return [box, threshold]
             case Opened(owner, number, share):
                 return [key_of(owner), number, share]
-            case TakenOut(absent, changes):
-                return [key_of(absent), changes]
+            case TakenOut(owner, absent, changes):
+                return [key_of(owner), key_of(absent), changes]
             case Claimed(dead, changes, direct):
                 return [key_of(dead), changes, direct]
             case Inherited(dead, changes):
@@ -414,8 +414,8 @@ class SumCodec:
                 numbered = uint(held, "share number", 1, MAX_SHARES)
                 return Opened(peer_of(owner), numbered, binary(share, "share", KEY_BYTES))
             case SumKind.TAKEN_OUT:
-                absent, changes = exactly(fields, 2)
-                return TakenOut(peer_of(absent), _changes(changes))
+                owner, absent, changes = exactly(fields, 3)
+                return TakenOut(peer_of(owner), peer_of(absent), _changes(changes))
             case SumKind.SUSPECTED:
                 peer, incarnation = exactly(fields, 2)
                 return Suspected(peer_of(peer), uint(incarnation, "incarnation", 0, MAX_INCARNATION))

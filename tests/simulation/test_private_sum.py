@@ -87,6 +87,27 @@ def test_death_of_those_who_mend(kind: type[SumMessage]) -> None:
     assert world.error_ratio() < CLEAN
 
 
+def _partners(world: SumWorld, peer: PeerId) -> list[PeerId]:
+    return [one for one in world.ids if are_partners(SwarmId(bytes(32)), 1, peer, one, MEAN_PARTNERS, N_PEOPLE)]
+
+
+@pytest.mark.parametrize("dies_s", [-0.1, 0.3, 3.0])
+def test_death_of_whoever_is_to_take_a_mask_out_for_a_dead_peer(dies_s: float) -> None:
+    """A peer dies before it contributes, and one of its partners after. What it takes to take that mask out is said while the one
+    whose part it is has just died, is about to, or has long done it: in the last case it is not to be done twice.
+    """
+    world = SumWorld(3)
+    absent = world.ids[9]
+    first, *others = _partners(world, absent)
+    world.at(1.6, lambda: world.kill(absent))
+    world.at(6.0, lambda: world.kill(others[-1]))
+    world.at(TIMES.recover_s + 2 * TIMES.notice_s + dies_s, lambda: world.kill(first))
+    world.run()
+    told = [message for _, _, _, message in world.sent if isinstance(message, TakenOut)]
+    assert any((message.owner, message.absent) == (others[-1], absent) for message in told)
+    assert world.error_ratio() < CLEAN
+
+
 def test_a_tenth_dies_in_the_first_rounds() -> None:
     world = SumWorld(11)
     for number, peer in enumerate(world.rng.permutation(N_PEERS)[: N_PEERS // 10].tolist()):
@@ -266,7 +287,7 @@ def test_who_cannot_reach_a_partner_that_lives_gives_its_place_up_and_is_restore
     """
     world = SumWorld(6)
     one = world.ids[5]
-    other = next(peer for peer in world.ids if are_partners(SwarmId(bytes(32)), 1, one, peer, MEAN_PARTNERS, N_PEOPLE))
+    other = _partners(world, one)[0]
     world.at(since, lambda: world.deaf.update({(one, other), (other, one)}))
     world.run()
     opened = {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)}
