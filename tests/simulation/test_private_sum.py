@@ -105,6 +105,7 @@ def test_death_of_whoever_is_to_take_a_mask_out_for_a_dead_peer(dies_s: float) -
     world.run()
     told = [message for _, _, _, message in world.sent if isinstance(message, TakenOut)]
     assert any((message.owner, message.absent) == (others[-1], absent) for message in told)
+    assert not any(world.peers[peer].mixed_again for peer in world.living)
     assert world.error_ratio() < CLEAN
 
 
