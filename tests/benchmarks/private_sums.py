@@ -70,6 +70,15 @@ MEASURED = 6
 """Peers of the private swarm that are measured, as far as they live to the end."""
 PLAIN_PEOPLE, PLAIN_MEASURED, PLAIN_ROUNDS = 24, 4, 60
 """Of the ordinary swarm; what a round costs a peer does not depend on how many others there are."""
+KINDS = {
+    "contributing": "contributing, passing on",
+    "hearing": "hearing what is passed on",
+    "frames": "frames of that by TLS",
+    "guarding": "being a guardian",
+    "connections": "connections",
+    "exchanges": "exchanges",
+}
+"""What a peer is busy with in a sum."""
 EXCHANGE = (SumOffer, SumAnswer, SumCommit, SumDecline, SumResolve, SumResolution)
 """What a sum without protection would send as well."""
 FRAME_BYTES, N_FRAMES = 2000, 2000
@@ -138,7 +147,7 @@ class Watch:
         self._busy_with: list[str] = []
         self._began = 0.0
         core, endpoint = peer.peer, peer.endpoint
-        self._wrap(core, "tick", lambda *_: "contributing, passing on")
+        self._wrap(core, "tick", lambda *_: "contributing")
         self._wrap(endpoint, "frame_received", lambda link, frame, now: self._of_frame(frame))
         self._wrap(endpoint, "opened", lambda *_: "connections")
         self._wrap(endpoint, "closed", lambda *_: "connections")
@@ -181,7 +190,7 @@ class Watch:
     def of_message(self, message: Message) -> str:
         if isinstance(message, Relays):
             self.frames["relayed"] += 1
-            return "contributing, passing on"
+            return "contributing"
         self.frames["others"] += 1
         guards = isinstance(message, InSum) and not isinstance(message.message, EXCHANGE)
         return "guarding" if guards else "exchanges"
@@ -309,7 +318,7 @@ def main() -> None:
     kinds = sorted({kind for one in private for kind in one.cpu_s})
     cpu_ms = {kind: 1e3 * mean(private, lambda one, kind=kind: one.cpu_s[kind]) / 2 for kind in kinds}  # type: ignore[misc]
     relayed = mean(private, lambda one: one.frames["relayed"]) / 2
-    cpu_ms["frames of what is relayed"] = a_frame * relayed
+    cpu_ms["frames"] = a_frame * relayed
     protection = sum(ms for kind, ms in cpu_ms.items() if kind != "exchanges")
     rounds, mixing = promise.end_s / ROUND_S, mixing_rounds(options.people)
     report = {
@@ -329,8 +338,8 @@ def main() -> None:
     }
     print(f"a frame by TLS, either end: {a_frame:.3f} ms; a round of an ordinary swarm: {a_round:.1f} ms")
     print(f"a sum of {options.people} people, CPU of a peer (mean of {len(private)} that lived, over both sums):")
-    for kind, ms in cpu_ms.items():
-        print(f"  {kind:28} {ms:8.1f} ms")
+    for kind, text in KINDS.items():
+        print(f"  {text:28} {cpu_ms.get(kind, 0.0):8.1f} ms")
     print(f"  {relayed:.0f} frames of relayed messages, sent and received")
     print(
         f"all but the exchanges: {protection / rounds:.2f} ms for each of the {rounds:.0f} rounds' time that a sum takes, "
