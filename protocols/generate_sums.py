@@ -52,6 +52,7 @@ from p2prec.peer.sum_messages import (
     Suspected,
     TakenOut,
     Voided,
+    Withdrawn,
     Witnessed,
 )
 from p2prec.peer.sum_roster import MOST_PARTNERS
@@ -137,6 +138,7 @@ class PrivateSwarm:
             Selection(np.arange(self.n_selected).astype(np.int64)),
             Voided(),
             Contributes(WORD),
+            Withdrawn(),
         ]
 
     def routed(self) -> list[SumMessage]:

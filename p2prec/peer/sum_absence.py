@@ -29,6 +29,7 @@ class Absence:
         self.restored: dict[PeerId, int] = {}
         """Of each dead peer that was restored: its changes in the state that was."""
         self._roster, self._dead = roster, dead
+        self._withdrawn: set[PeerId] = set()
         self._seen: set[PeerId] = {own_id}
         self._silent: dict[PeerId, set[PeerId]] = {}
         """By peer: which of its partners say that it never said `Masked`."""
@@ -61,11 +62,17 @@ class Absence:
             if self._roster.are_partners(peer, partner):
                 self._silent.setdefault(peer, set()).add(partner)
 
+    def withdrew(self, peer: PeerId) -> None:
+        """It says that it has shown its value to nobody. Whom it deceives otherwise is itself."""
+        self._withdrawn.add(peer)
+
     def is_absent(self, peer: PeerId) -> bool:
         """Whether a peer has certainly shown its value to nobody, nor ever will.
 
         Only then may its masks be taken out. Otherwise somebody may have seen its value, and would see through it.
         """
+        if peer in self._withdrawn:
+            return True
         if peer in self._seen or peer not in self._dead:
             return False
         return len(self._silent.get(peer, ())) >= self._roster.quorum(peer)

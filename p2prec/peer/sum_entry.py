@@ -24,6 +24,7 @@ from p2prec.peer.sum_messages import (
     NotMasked,
     Outgoing,
     Sealed,
+    Withdrawn,
 )
 from p2prec.peer.sum_roster import Roster
 from p2prec.peer.sum_times import Timetable
@@ -148,7 +149,7 @@ class Entry:
             # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
             self.sat_out = f"only {len(self._noted)} mask partners have answered, {MIN_PARTNERS} are needed"
             self.withdraw()
-            return []
+            return [(None, Withdrawn())]
         out: Outgoing = []
         if self._own_id not in self.contributors:
             self.on_contributes(self._own_id)

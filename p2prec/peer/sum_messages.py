@@ -100,6 +100,11 @@ class TakenOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """To everybody: I have told my mask partners that I masked, but never showed my value, and never will. Take our masks out."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotMasked:
     """The answer of a partner that has not added it: take it out again."""
 
@@ -284,6 +289,7 @@ SumMessage = (
     | Gone
     | Selection
     | Voided
+    | Withdrawn
     | Witnessed
     | ResultRequest
     | Result
@@ -294,7 +300,7 @@ Outgoing = list[tuple[PeerId | None, SumMessage]]
 
 FLOODED = (
     *(Enrol, Contributes, Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
-    *(Suspected, Alive, Gone, Selection, Voided),
+    *(Suspected, Alive, Gone, Withdrawn, Selection, Voided),
 )
 """For everybody: passed on from neighbour to neighbour."""
 UNPROVEN = (Enrol, Contributes, Claimed, Suspected)

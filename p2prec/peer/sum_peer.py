@@ -47,6 +47,7 @@ from p2prec.peer.sum_messages import (
     SumResolve,
     TakenOut,
     Voided,
+    Withdrawn,
     Witnessed,
     proven,
 )
@@ -249,8 +250,9 @@ class SumPeer:
         return out + self._take_out_for_the_dead()
 
     def _take_masks_out(self, absent: list[PeerId]) -> Outgoing:
-        self._entry.remove_masks(absent)
-        return [self._taken_out(self.own_id, peer) for peer in absent]
+        still_in = [peer for peer in absent if peer in self._entry.keys]
+        self._entry.remove_masks(still_in)
+        return [self._taken_out(self.own_id, peer) for peer in still_in]
 
     def _taken_out(self, owner: PeerId, absent: PeerId) -> tuple[None, TakenOut]:
         self._absence.took_out(self.own_id, owner, absent, self.value.changes)
@@ -360,6 +362,9 @@ class SumPeer:
                     self._handed_over.add(message.peer)
             case Seen():
                 self._absence.on_seen(sender, message)
+            case Withdrawn():
+                self._absence.withdrew(sender)
+                return self._take_out() if self._phase > _TAKEN_OUT else []
             case Voided():
                 if sender in self.roster:
                     self._votes.add(sender)
@@ -500,7 +505,8 @@ class SumPeer:
         Not if this peer has said that it never heard of that: then the masks may be taken out.
         """
         opened = self._boxes.help_to_open(dead)
-        if opened is None or dead not in self._entry.have_masked or dead in self._absence.said_silent:
+        silent = dead in self._absence.said_silent or self._absence.is_absent(dead)
+        if opened is None or dead not in self._entry.have_masked or silent:
             return []
         return [(None, opened)]
 

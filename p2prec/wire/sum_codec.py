@@ -60,6 +60,7 @@ from p2prec.peer.sum_messages import (
     Suspected,
     TakenOut,
     Voided,
+    Withdrawn,
     Witnessed,
 )
 from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS, WORD_BYTES
@@ -116,6 +117,7 @@ class SumKind(IntEnum):
     OPENED = 28
     TAKEN_OUT = 29
     CONTRIBUTES = 30
+    WITHDRAWN = 31
 
 
 _KINDS: Final = tuple(SumKind)
@@ -150,6 +152,7 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Opened: SumKind.OPENED,
     TakenOut: SumKind.TAKEN_OUT,
     Contributes: SumKind.CONTRIBUTES,
+    Withdrawn: SumKind.WITHDRAWN,
     Witnessed: SumKind.WITNESSED,
 }
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
@@ -158,6 +161,7 @@ _BY_NAME: Final[dict[SumKind, type]] = {
     SumKind.MASK_NOTED: MaskNoted,
     SumKind.NOT_MASKED: NotMasked,
     SumKind.GONE: Gone,
+    SumKind.WITHDRAWN: Withdrawn,
     SumKind.VOIDED: Voided,
     SumKind.RESULT_REQUEST: ResultRequest,
 }

@@ -7,6 +7,7 @@ import pytest
 from sum_world import COUNT, N_PEERS, N_PEOPLE, NOTICED_S, PLAN, TIMES, Killer, SumWorld
 
 from p2prec.model.nearest import decode
+from p2prec.peer import sum_entry
 from p2prec.peer.sum_messages import (
     Claimed,
     Deposit,
@@ -24,6 +25,7 @@ from p2prec.peer.sum_messages import (
     SumMessage,
     SumOffer,
     TakenOut,
+    Withdrawn,
     Witnessed,
 )
 from p2prec.privacy.masks import are_partners
@@ -89,6 +91,27 @@ def test_death_of_those_who_mend(kind: type[SumMessage]) -> None:
 
 def _partners(world: SumWorld, peer: PeerId) -> list[PeerId]:
     return [one for one in world.ids if are_partners(SwarmId(bytes(32)), 1, peer, one, MEAN_PARTNERS, N_PEOPLE)]
+
+
+@pytest.mark.parametrize("owner_dies", [False, True])
+def test_who_has_too_few_answers_takes_its_masks_back_aloud(owner_dies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its partners know that it has masked with them, and it lives: without a word their masks would stay."""
+    world = SumWorld(3)
+    few = min(world.ids, key=lambda peer: len(_partners(world, peer)))
+    sits_out, dies = _partners(world, few)[:2]
+    monkeypatch.setattr(sum_entry, "MIN_PARTNERS", len(_partners(world, few)))
+    index = frozenset((world.ids.index(few),))
+    world = SumWorld(3, silent=index, full=frozenset((world.ids.index(sits_out),)))
+    if owner_dies:
+        world.at(TIMES.contribute_s + 3.0, lambda: world.kill(dies))
+    world.run()
+    withdrawn = {sender for _, sender, _, message in world.sent if isinstance(message, Withdrawn)}
+    assert few in withdrawn
+    assert "have answered" in world.peers[few].sat_out
+    assert not any(world.peers[peer].mixed_again for peer in world.living)
+    world.ledger[:] = [peer for peer in world.ledger if peer not in withdrawn]
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(len(set(world.ledger)), abs=1e-2)
 
 
 @pytest.mark.parametrize("dies_s", [-0.1, 0.3, 3.0])
