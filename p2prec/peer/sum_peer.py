@@ -364,7 +364,7 @@ class SumPeer:
                 self._absence.on_seen(sender, message)
             case Withdrawn():
                 self._absence.withdrew(sender)
-                return self._take_out() if self._phase > _TAKEN_OUT else []
+                return self._take_out() if self._phase > _TAKEN_OUT and not self._has_ended else []
             case Voided():
                 if sender in self.roster:
                     self._votes.add(sender)
@@ -400,6 +400,11 @@ class SumPeer:
                 pass
         return []
 
+    @property
+    def _has_ended(self) -> bool:
+        """Whether what changes here now no longer reaches anybody else."""
+        return self._phase > _ENDED and not self.mixed_again
+
     def _mixing(self, now: float) -> bool:
         """Whether this peer's contribution is in, and the sum not over."""
         begun = self._entry.is_done and not self.declared_dead
@@ -433,7 +438,7 @@ class SumPeer:
             return []
         self._dead.add(dead)
         self._entry.died(dead)
-        if self._phase > _ENDED and not self.mixed_again:
+        if self._has_ended:
             return []  # restored when everybody mixes again, if they do
         return self._announce(dead, now)
 

@@ -59,7 +59,7 @@ from p2prec.wire.session import Session
 from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec, SumKind
 
-N_ITEMS, SELECTED, EXCHANGES_A_ROUND = 1682, 230, 2
+N_ITEMS, SELECTED = 1682, 230
 HISTORY = 100
 DEGREE, EPSILON, DELTA = 4, 8.0, 1e-5
 START, ROUND_S = 100, 10.0
@@ -263,6 +263,7 @@ def plain_swarm(rng: np.random.Generator) -> list[Watch]:
     ]
     world.run(60.0)
     watches = [Watch(peer) for peer in peers[:PLAIN_MEASURED]]
+    watch_encoding(watches)
     rounds = [peer.peer.rounds for peer in peers[:PLAIN_MEASURED]]
     while min(peer.peer.rounds - was for peer, was in zip(peers, rounds, strict=False)) < PLAIN_ROUNDS:
         world.run(10.0)
