@@ -58,6 +58,8 @@ EARLY_S = 60.0
 """Before a sum begins its messages are taken already: clocks differ."""
 LATEST_ENROLMENT = 0.8
 """Of the time for it: who starts later takes no part, since not everybody would hear of it."""
+LOOKS, STOOD_STILL = 0.3, 0.5
+"""Of a notice: how often a peer ticks while it waits for contradictions, and after how long without it may have missed some."""
 PATIENCE = 5
 """Neighbours that are asked for a result before a copy that has not settled has to do."""
 MAX_TOLD = 4096
@@ -183,12 +185,14 @@ class PrivatePeer:
         posts = [self._post.due(self._now)]
         asking = [self._ask_at[number] for number in (POPULARITY, PAIRS) if self._is_missing(number)]
         sums = [one.next_deadline for one in self._sums.values()]
-        watches = [watch.due() for watch in self._watches.values()]
+        # While somebody is suspected this peer looks more often, so as to know that it has not stood still meanwhile.
+        awake = self._ticked_at + LOOKS * self.promise.notice_s
+        watches = [min(watch.due(), awake) for watch in self._watches.values() if watch.due() < math.inf]
         return min([*starts, *posts, *asking, *sums, *watches, self._proposes_at()], default=math.inf)
 
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
-        if now - self._ticked_at > self.promise.notice_s / 2 or not neighbours:
+        if now - self._ticked_at > STOOD_STILL * self.promise.notice_s or not neighbours:
             for watch in self._watches.values():
                 watch.excuse(now)
         self._neighbours, self._ticked_at, self._now = neighbours, now, now

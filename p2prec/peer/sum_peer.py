@@ -370,7 +370,7 @@ class SumPeer:
                     self._votes.add(sender)
             case Returned():
                 self._absence.on_returned(message)
-                return self._take_out_for_the_dead()
+                return [] if self._has_ended else self._take_out_for_the_dead()
             case _:
                 return self._on_exchange(sender, message, now)
         return []

@@ -355,6 +355,23 @@ def test_a_peer_that_is_cut_off_holds_nobody_for_dead() -> None:
     assert not any(isinstance(message, Suspected) for message in rig.flooded())
 
 
+def test_who_has_long_nothing_to_do_has_not_stood_still() -> None:
+    """Whom it suspects it holds for dead after a notice, like everybody else: alone, or late, it would restore somebody twice."""
+    rig = Rig(0.0)
+    begun = PROMISE.start + 1.0
+    rig.run(0.0, begun)
+    rig.hear_flood(OTHERS[0], Enrol(bytes(range(32)), bytes(32)), begun)
+    quiet = PROMISE.start + PROMISE.recover_s + 3 * PROMISE.notice_s
+    rig.run(begun, quiet)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    rig.hear_flood(OTHERS[1], Suspected(OTHERS[0].peer_id, 0), quiet)
+    rig.run(quiet, quiet + 0.99 * PROMISE.notice_s)
+    assert not part.dead
+    rig.run(quiet + PROMISE.notice_s, quiet + PROMISE.notice_s)
+    assert part.dead == {OTHERS[0].peer_id}
+
+
 # --- results ---
 
 
