@@ -19,6 +19,7 @@ from p2prec.storage.schema import APPLICATION_ID, MIGRATIONS, SCHEMA
 
 BUSY_TIMEOUT_S = 15.0
 """How long a statement waits for another process's transaction."""
+DISK_FULL = "the disk is full; free some space and repeat. Nothing stored before is lost"
 
 
 class Database:
@@ -154,7 +155,7 @@ def _explained(path: Path, error: sqlite3.Error) -> StoreError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(path, str(error))
     if code == sqlite3.SQLITE_FULL:
-        return StoreError(f"{path}: the disk is full; free some space and repeat. Nothing stored before is lost")
+        return StoreError(f"{path}: {DISK_FULL}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(f"{path}: another process keeps it locked for too long; repeat, or see who has it open")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):

@@ -7,10 +7,12 @@ whole folder restores both; docs/threat-model.md says so.
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 from p2prec.errors import StoreError
+from p2prec.storage.database import DISK_FULL
 from p2prec.storage.invitation import write_atomically
 from p2prec.types import SwarmId
 
@@ -36,7 +38,8 @@ class LedgerMark:
         try:
             write_atomically(self._path, json.dumps(noted, sort_keys=True) + "\n", private=True)
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror or error}") from error
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise StoreError(f"{self._path}: {DISK_FULL if is_full else error.strerror or error}") from error
 
     def _read(self) -> dict[str, int]:
         try:

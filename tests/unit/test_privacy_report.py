@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -69,6 +70,19 @@ def test_the_mark_is_noted_before_a_record_returns_and_never_goes_back(tmp_path:
     mark.note(one, 3)
     mark.note(other, 1)
     assert (mark.contributions(one), mark.contributions(other)) == (5, 1)
+
+
+def test_a_full_disk_is_named_and_the_mark_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark, swarm = LedgerMark(tmp_path / "mark"), SwarmId(bytes(32))
+    mark.note(swarm, 5)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("p2prec.storage.mark.write_atomically", full)
+    with pytest.raises(StoreError, match="disk is full; free some space"):
+        mark.note(swarm, 6)
+    assert mark.contributions(swarm) == 5
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": -1}', '{"a": true}', '{"a": 1.5}', "\x00", "x" * (1 << 20) + "x"])
