@@ -291,9 +291,11 @@ class Post:
         first = known.enrolments.get(relayed.origin)
         if first is None or first.signature != relayed.signature:
             return
-        routes = known.routes.setdefault(relayed.origin, [])
+        routes, way = known.routes.setdefault(relayed.origin, []), (MAX_HOPS - relayed.hops, neighbour)
+        if len(routes) == MAX_ROUTES and way > routes[-1]:
+            return
         if all(neighbour != other for _, other in routes):
-            bisect.insort(routes, (MAX_HOPS - relayed.hops, neighbour))
+            bisect.insort(routes, way)
             del routes[MAX_ROUTES:]
 
     def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:

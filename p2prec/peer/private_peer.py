@@ -224,7 +224,7 @@ class PrivatePeer:
             self._post.open(number)
             if self._may_enrol(number, now):
                 self._take_part(number)
-            elif self._began > promise.start_of(number):
+            elif promise.start_of(number) < self._began < promise.end_of(number):
                 self._to_say_gone.add(number)
         if number in self._to_say_gone and number in self._post.open_sums and self._neighbours:
             # An earlier run of this peer may have taken part: what it held died with it.

@@ -510,10 +510,9 @@ class SumPeer:
         Not if this peer has said that it never heard of that: then the masks may be taken out.
         """
         opened = self._boxes.help_to_open(dead)
-        silent = dead in self._absence.said_silent or self._absence.is_absent(dead)
-        if opened is None or dead not in self._entry.have_masked or silent:
+        if opened is None or dead not in self._entry.have_masked or dead in self._absence.said_silent:
             return []
-        return [(None, opened)]
+        return [] if self._absence.is_absent(dead) else [(None, opened)]
 
     def _on_opened(self, sender: PeerId, message: Opened, now: float) -> Outgoing:
         """With enough shares of the key to a dead peer's box this one can restore it."""

@@ -162,6 +162,14 @@ def test_who_starts_later_says_that_it_is_gone_and_takes_no_part() -> None:
     assert rig.peer.sum_peer(POPULARITY) is None
 
 
+def test_who_starts_when_a_sum_is_over_says_nothing_of_it() -> None:
+    began = PROMISE.end_of(POPULARITY) + 1.0
+    rig = Rig(began)
+    rig.run(began, began + 15)
+    assert rig.flooded() == []
+    assert any(isinstance(message.message, ResultRequest) for _, message in rig.sent if isinstance(message, InSum))
+
+
 @pytest.mark.parametrize(
     ("after", "first_time", "enrols"),
     [
