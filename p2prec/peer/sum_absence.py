@@ -95,8 +95,8 @@ class Absence:
         state = self.restored[owner]
         return [
             Returned(owner, other, number, share)
-            for (whose, other), (number, share) in self._roster.escrowed.items()
-            if whose == owner != other and state < self._taken_out.get((owner, other), _NEVER) and self.is_absent(other)
+            for other, (number, share) in self._roster.escrowed.get(owner, {}).items()
+            if other != owner and state < self._taken_out.get((owner, other), _NEVER) and self.is_absent(other)
         ]
 
     def on_returned(self, message: Returned) -> None:

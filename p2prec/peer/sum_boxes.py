@@ -37,7 +37,7 @@ class Boxes:
 
     def help_to_open(self, owner: PeerId) -> Opened | None:
         """This peer's share of the key to a dead peer's box; None without one. The caller knows that it may be given away."""
-        held = self._roster.escrowed.get((owner, owner))
+        held = self._roster.escrowed.get(owner, {}).get(owner)
         return None if held is None else Opened(owner, *held)
 
     def on_opened(self, sender: PeerId, message: Opened) -> Share | None:

@@ -38,7 +38,7 @@ class Roster:
         self._confirmed: set[PeerId] = set()
         self._partners_of: dict[PeerId, list[PeerId]] = {}
         """What `partners_of` has found among those who had enrolled by then."""
-        self.escrowed: dict[tuple[PeerId, PeerId], tuple[int, bytes]] = {}
+        self.escrowed: dict[PeerId, dict[PeerId, tuple[int, bytes]]] = {}
         """By owner of a key and the other partner of its mask: number and share, left with this peer."""
 
     def enrol(self) -> Enrol:
@@ -170,15 +170,14 @@ class Roster:
         return {holder: seal(self._sealing(holder), self.own_id, holder, held) for holder, held in shares.items()}
 
     def on_escrow(self, owner: PeerId, sealed: bytes) -> None:
-        """Keep a partner's shares. Ignored from anybody who is none, and if it cannot be opened or has too many."""
-        if owner not in self._confirmed:
+        """Keep a partner's shares. Ignored from anybody who is none, a second time, and if it cannot be opened or has too many."""
+        if owner not in self._confirmed or owner in self.escrowed:  # said again, since the answer was lost
             return
         try:
             shares = unseal(self._sealing(owner), owner, self.own_id, sealed, MOST_PARTNERS + 1)
         except ValueError:
             return
-        for other, held in shares.items():
-            self.escrowed.setdefault((owner, other), held)
+        self.escrowed[owner] = shares
 
     def are_partners(self, one: PeerId, other: PeerId) -> bool:
         """Whether two participants mask each other, by the public hash."""
