@@ -170,7 +170,7 @@ class Roster:
         return {holder: seal(self._sealing(holder), self.own_id, holder, held) for holder, held in shares.items()}
 
     def on_escrow(self, owner: PeerId, sealed: bytes) -> None:
-        """Keep a partner's shares. Ignored a second time, from anybody who is none, and if they cannot be opened or are too many."""
+        """Keep a partner's shares. Ignored a second time, from anybody who is none, and if they cannot be opened."""
         if owner not in self._confirmed or owner in self.escrowed:  # said again, since the answer was lost
             return
         try:
