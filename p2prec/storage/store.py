@@ -77,23 +77,15 @@ class Store:
                 self._advance_revision()
         return Added(added, given - added)
 
-    def interactions(self, *, after_id: int = 0) -> list[Interaction]:
-        """All interactions in the order they were logged, or those logged after `after_id` (see
-        `last_interaction_id`)."""
+    def interactions(self) -> list[Interaction]:
+        """All interactions in the order they were logged."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT item, event, value, time FROM interaction WHERE id > ? ORDER BY id", (after_id,)
-            ).fetchall()
+            rows = connection.execute("SELECT item, event, value, time FROM interaction ORDER BY id").fetchall()
         return [Interaction(ItemKey(item), event, value, time) for item, event, value, time in rows]
 
     def count_interactions(self) -> int:
         with self._database.read() as connection:
             return int(connection.execute("SELECT count(*) FROM interaction").fetchone()[0])
-
-    def last_interaction_id(self) -> int:
-        """The id of the newest interaction, 0 if none; ids only grow."""
-        with self._database.read() as connection:
-            return int(connection.execute("SELECT ifnull(max(id), 0) FROM interaction").fetchone()[0])
 
     def forget(self, item: ItemKey) -> int:
         """Erase all interactions with an item; how many there were."""
