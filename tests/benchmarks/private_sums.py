@@ -41,10 +41,12 @@ from p2prec.peer.sum_messages import (
     SumAnswer,
     SumCommit,
     SumDecline,
+    SumMessage,
     SumOffer,
     SumResolution,
     SumResolve,
 )
+from p2prec.peer.sum_peer import SumPeer
 from p2prec.privacy.escrow import split
 from p2prec.privacy.masks import MaskKey
 from p2prec.privacy.plan import MEAN_PARTNERS, PrivacyPlan
@@ -197,6 +199,24 @@ class Watch:
         return "guarding" if guards else "exchanges"
 
 
+def watch_offers(watches: Sequence[Watch]) -> None:
+    """What is offered in an exchange is made in a tick, and by sums of which each peer has two."""
+    by_peer = {watch.peer.peer_id: watch for watch in watches}
+    offer = SumPeer._offer
+
+    def offer_watched(one: SumPeer, neighbours: list[PeerId], now: float) -> tuple[PeerId, SumMessage]:
+        watch = by_peer.get(one.own_id)
+        if watch is None:
+            return offer(one, neighbours, now)
+        watch.begin("exchanges")
+        try:
+            return offer(one, neighbours, now)
+        finally:
+            watch.end()
+
+    SumPeer._offer = offer_watched  # type: ignore[method-assign]
+
+
 def watch_encoding(watches: Sequence[Watch]) -> None:
     """What is sent is encoded and signed by sessions, of which each peer has many."""
     by_codec = {id(watch.peer.endpoint._codec): watch for watch in watches}
@@ -242,6 +262,7 @@ def private_swarm(people: int, crash: float, rng: np.random.Generator) -> tuple[
         give_own_memory(peer, peer.endpoint._identity)
     watches = [Watch(peer) for peer in peers]
     watch_encoding(watches)
+    watch_offers(watches)
     swarm.learn(lambda share: print(f"\r{share:4.0%}", end="", file=sys.stderr, flush=True))
     print("\r", end="", file=sys.stderr)
     living = [watch for watch, runs in zip(watches, swarm._runs, strict=False) if len(runs) == 1]
