@@ -151,7 +151,7 @@ class Burials:
 
     def _bury(self, dead: PeerId, now: float, absent_are_out: bool) -> Outgoing:
         """The best claim inherits; what a dead heir had shown to nobody is open again."""
-        best = self._claims.decide(dead)
+        best = self._claims.decide(dead, self._inherited[dead][0] if dead in self._inherited else None)
         known = best.changes if best is not None else 0
         self._exchanger.partner_died(dead, known)
         out: Outgoing = []

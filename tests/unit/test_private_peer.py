@@ -23,6 +23,7 @@ from p2prec.peer.sum_messages import (
     Deposit,
     Enrol,
     Gone,
+    Inherited,
     InSum,
     Pair,
     Relays,
@@ -327,6 +328,27 @@ def test_a_forged_claim_wins_nothing() -> None:
     assert part.is_dead(dead)
     assert not part.is_dead(witness) and not part.is_dead(honest)
     assert part._absence.restored == {dead: 7}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_nobody_inherits_where_another_has_already(is_late: bool) -> None:
+    """Even with a better claim: it has been late, or the other hasty."""
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    dead, other = OTHERS[0].peer_id, OTHERS[1]
+    for token, one in enumerate(OTHERS[:2]):
+        rig.hear_flood(one, Enrol(bytes(range(32)), bytes(32)), now, token)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    rig.hear(Deposit(dataclasses.replace(share(), trace=Trace(7, None, 0))), now)
+    rig.hear_flood(OTHERS[0], Gone(), now, 5)
+    rig.hear_flood(other, Claimed(dead, 6, True), now, 10)
+    if is_late:
+        rig.hear_flood(other, Inherited(dead, 8), now, 11)
+    rig.run(now, now + 2 * PROMISE.notice_s)
+    assert part._absence.restored == {dead: 6 if is_late else 7}
+    assert part.value.weight == (0.0 if is_late else 1.0)
 
 
 def test_only_who_knows_the_word_has_contributed() -> None:
