@@ -39,8 +39,8 @@ class Claims:
         return len(better - self._dead) < CLAIMS_HEARD
 
     def decide(self, dead: PeerId, inherited_by: PeerId | None = None) -> Claim | None:
-        """The best claim of those who live and have really made it, or the one by which somebody has inherited already: perhaps in
-        haste, or this peer is late, but nobody is to be restored twice. None without any. What was said is forgotten.
+        """The best claim of those who live and have really made it, or the one by which somebody has inherited already: in haste,
+        or this peer is late, but nobody is to be restored twice. None without any. What was said is forgotten.
         """
         made = {claim: proof for claim, proof in self._made.pop(dead, {}).items() if claim.witness not in self._dead}
         made = {claim: proof for claim, proof in made.items() if claim.witness == inherited_by} or made
