@@ -25,7 +25,8 @@ from p2prec.daemon.ledger import StoreLedger
 from p2prec.daemon.log import log_event, logger
 from p2prec.daemon.mixing import OtherTransports
 from p2prec.daemon.pump import Pump
-from p2prec.daemon.snapshot import from_stored, to_stored
+from p2prec.daemon.shared_model import GossipModel, SharedModel
+from p2prec.daemon.snapshot import from_stored
 from p2prec.data.catalogue import Catalogue
 from p2prec.discovery.base import Announcement, Discovery, Sighting, Trouble
 from p2prec.errors import StoreError, UsageError
@@ -34,7 +35,7 @@ from p2prec.manifest import Manifest
 from p2prec.peer.events import BudgetSpent, Contributed, Event, IdentityConflict, IdentityConflictOver, LedgerFailed
 from p2prec.peer.learner import Learner
 from p2prec.peer.peer import Peer
-from p2prec.peer.quality import Quality, alone_scores, measure
+from p2prec.peer.quality import Quality, alone_scores
 from p2prec.storage.records import KnownPeer
 from p2prec.storage.state import StateDirectory
 from p2prec.storage.store import Store
@@ -144,8 +145,6 @@ class Daemon:
         """Those that cannot be met."""
         self._others_told = ""
         self._saved: dict[str, int] = {}
-        self._saved_model_of: tuple[int, int, int] | None = None
-        """Rounds, exchanges and age behind the last snapshot: an unchanged model is not written again."""
         self.listening = asyncio.Event()
         """Set once peers can connect."""
         self._on_event = on_event
@@ -182,6 +181,7 @@ class Daemon:
         endpoint = Endpoint(peer, self.identity, self.manifest.swarm_id, codec, os.urandom)
         self.pump = Pump(endpoint, transport, settings, self._handle_event)
         self.peer = peer
+        self.model: SharedModel = self.keeper or GossipModel(self.learner, peer, self.store, self.manifest.swarm_id)
 
     # --- life ---
 
@@ -340,8 +340,8 @@ class Daemon:
         if abs(offset_s - self.peer.unix_offset_s) > CLOCK_TOLERANCE_S:
             logger.info("the clock was set by %.0f s", offset_s - self.peer.unix_offset_s)
             self.peer.unix_offset_s = offset_s
-        if self.keeper is not None and self.private is not None:
-            self.keeper.follow(self.private)
+        if self.keeper is not None:
+            self.keeper.follow()
 
     # --- the owner's side ---
 
@@ -363,17 +363,12 @@ class Daemon:
     def measure_quality(self) -> None:
         """Measure on the held-out part, if anything has changed since the last time."""
         version = self.current_version
-        is_early = self.keeper.model is None if self.keeper is not None else not self.peer.rounds
-        if version == self._quality_version or not self.history.test_items.size or is_early:
+        if version == self._quality_version or not self.history.test_items.size or not self.model.is_there:
             return
         self._quality_version = version
         if self._alone is None:
             self._alone = alone_scores(self.learner, self.catalogue.keys, bytes.fromhex(self.manifest.seed))
-        if self.keeper is not None:
-            self.quality = self.keeper.quality(self.history.test_items, self._alone)
-        else:
-            self.quality = measure(self.learner, self.history.test_items, self._alone)
-        assert self.quality is not None
+        self.quality = self.model.quality(self.history.test_items, self._alone)
         logger.info(
             "round %d: NDCG@10 %.3f on %d held-out items (popularity %.3f, alone %.3f), %d neighbours",
             self.peer.rounds,
@@ -386,9 +381,7 @@ class Daemon:
 
     @property
     def current_version(self) -> int:
-        if self.keeper is not None:
-            return self.version + self.keeper.version
-        return self.version + self.peer.rounds
+        return self.version + self.model.version
 
     # --- state ---
 
@@ -421,7 +414,7 @@ class Daemon:
 
     def save(self) -> None:
         """Write model, counters and known peers. Raises StoreError."""
-        self._save_model()
+        self.model.save()
         totals = self.totals()
         self.store.add_counters({name: n - self._saved.get(name, 0) for name, n in totals.items()})
         self._saved = totals
@@ -430,16 +423,6 @@ class Daemon:
             self.store.set_meta(QUALITY_META, json.dumps(asdict(self.quality)))
         elif not self.history.test_items.size:
             self.store.set_meta(QUALITY_META, "")
-
-    def _save_model(self) -> None:
-        if self.keeper is not None and self.private is not None:
-            self.keeper.follow(self.private)
-            self.keeper.save()
-            return
-        behind = (self.peer.rounds, self.peer.exchanges, self.learner.age)
-        if behind != self._saved_model_of:
-            self.store.save_model(to_stored(self.learner.state, self.manifest.swarm_id))
-            self._saved_model_of = behind
 
     def _known_peers(self) -> list[KnownPeer]:
         offset = time.time() - self.pump.now

@@ -68,12 +68,13 @@ class PromiseKeeper:
         self.results = SumResults()
         self.model: PairModel | None = None
         """What to recommend by; None before the first sum."""
+        self._private: PrivatePeer | None = None
         self._restore()
 
     def private_peer(self, identity: Identity, codec: SumCodec, rng: np.random.Generator) -> PrivatePeer:
         """The core's part, as of now. rng: draws neighbours, nothing secret."""
         self._began = time.time()
-        return PrivatePeer(
+        self._private = PrivatePeer(
             own_id=identity.peer_id,
             swarm_id=self._swarm_id,
             promise=self.promise,
@@ -89,6 +90,7 @@ class PromiseKeeper:
             selected=self.results.selected,
             enrol=self.enrol,
         )
+        return self._private
 
     # --- what the core asks for ---
 
@@ -120,9 +122,11 @@ class PromiseKeeper:
 
     # --- what it learns ---
 
-    def follow(self, private: PrivatePeer) -> None:
+    def follow(self) -> None:
         """Take over what the core knows by now, for the owner and for the next start. Raises StoreError."""
-        notes = {}
+        private, notes = self._private, {}
+        if private is None:
+            return
         for number in SUMS:
             one = private.sum_peer(number)
             if one is not None:
@@ -148,7 +152,7 @@ class PromiseKeeper:
         what = f"{model.gains.size} directions of taste" if results.n_known > 1 else "what is popular"
         people = results.outcomes[results.n_known].people
         logger.info("sum %d of 2 is done: %s, from %d people", results.n_known, what, people)
-        self.save()
+        self._write()
 
     def note(self, notes: Mapping[int, SumNote]) -> None:
         """Remember what the core says of the sums under way. Raises StoreError when it could not be saved."""
@@ -163,13 +167,14 @@ class PromiseKeeper:
             return False
         return self.promise.start_of(number) < min(self._began, time.time())
 
-    def quality(self, test_items: IndexArray, alone: FloatArray) -> Quality | None:
-        """Of this device's own recommendations, on held-out items (k,), k >= 1; None before the first sum.
+    @property
+    def is_there(self) -> bool:
+        """Whether a sum has come to something."""
+        return self.model is not None
 
-        alone: (n_items,) scores of a model trained on the own interactions only.
-        """
-        if self.model is None:
-            return None
+    def quality(self, test_items: IndexArray, alone: FloatArray) -> Quality:
+        """As of `p2prec.daemon.shared_model.SharedModel`."""
+        assert self.model is not None
         own = self._history.training.items
         rankings = (pair_scores(self.model, own), self.model.popularity, alone)
         swarm, popularity, by_itself = (ranking_scores(scores, test_items, own) for scores in rankings)
@@ -178,7 +183,11 @@ class PromiseKeeper:
     # --- the store ---
 
     def save(self) -> None:
-        """Write the results, if there are new ones; durable on return. Raises StoreError."""
+        """Write what the core knows by now, if there is something new; durable on return. Raises StoreError."""
+        self.follow()
+        self._write()
+
+    def _write(self) -> None:
         if self._unsaved:
             self._store.save_model(to_stored(self.results, self._swarm_id))
             self._unsaved = False
