@@ -21,6 +21,10 @@ logger = logging.getLogger("p2prec")
 MAX_QUEUED_FRAMES = 32
 """Frames that wait for one slow neighbour. An honest peer never has ten; at the limit the neighbour is let go."""
 
+SHORTEST_WAIT_S = 1e-3
+"""Between ticks. A loop's timers may go off a nanosecond early: a tick that finds nothing due yet would be repeated at once, and
+for ever by a clock that stands still while there is work to do."""
+
 
 @dataclass(slots=True, eq=False)
 class _Link:
@@ -100,7 +104,7 @@ class Pump:
             self.carry_out()
             if self.on_round is not None and self.endpoint.peer.rounds != rounds:
                 self.on_round(self.now - began)
-            return max(0.0, self.endpoint.peer.next_deadline() - self.now)
+            return max(SHORTEST_WAIT_S, self.endpoint.peer.next_deadline() - self.now)
         except Exception:
             self._internal_error("while looking after the neighbours")
             return self._settings.peer.tick_interval_s

@@ -14,7 +14,7 @@ import pytest
 from peer_rig import CATALOGUE, MANIFEST
 
 from p2prec.config import DaemonSettings, PeerSettings
-from p2prec.daemon.pump import MAX_QUEUED_FRAMES, Pump
+from p2prec.daemon.pump import MAX_QUEUED_FRAMES, SHORTEST_WAIT_S, Pump
 from p2prec.errors import TransportFailure
 from p2prec.identity import Identity
 from p2prec.peer.events import Event, NeighbourDown, NeighbourUp
@@ -319,6 +319,18 @@ def test_a_loop_that_stood_still_goes_on() -> None:
         loop.time = lambda: now() + 600.0  # type: ignore[method-assign]
         rounds = one.peer.rounds
         await until(lambda: one.peer.rounds > rounds and one.peer.neighbours and other.peer.neighbours)
+
+    run(test)
+
+
+def test_a_deadline_that_is_all_but_reached_does_not_keep_the_loop_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(machines: Machines) -> None:
+        one = await machines.start()
+        ticks: list[float] = []
+        monkeypatch.setattr(one.peer, "tick", ticks.append)
+        monkeypatch.setattr(one.peer, "next_deadline", lambda: one.pump.now + 1e-12)
+        await until(lambda: len(ticks) >= 20)
+        assert ticks[-1] - ticks[0] >= (len(ticks) - 1) * 0.9 * SHORTEST_WAIT_S
 
     run(test)
 
