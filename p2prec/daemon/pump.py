@@ -90,24 +90,23 @@ class Pump:
         """Tick until stopped."""
         while not self._stop.is_set():
             self._wake.clear()
-            wait_s = self._tick()
-            self._ticks_at = self.now + wait_s
+            self._ticks_at = self._tick()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                await asyncio.wait_for(self._wake.wait(), max(SHORTEST_WAIT_S, self._ticks_at - self.now))
         await self._shut_down()
 
     def _tick(self) -> float:
-        """Returns the seconds until the next one."""
+        """Returns when the next one is due."""
         began, rounds = self.now, self.endpoint.peer.rounds
         try:
             self.endpoint.peer.tick(began)
             self.carry_out()
             if self.on_round is not None and self.endpoint.peer.rounds != rounds:
                 self.on_round(self.now - began)
-            return max(SHORTEST_WAIT_S, self.endpoint.peer.next_deadline() - self.now)
+            return self.endpoint.peer.next_deadline()
         except Exception:
             self._internal_error("while looking after the neighbours")
-            return self._settings.peer.tick_interval_s
+            return self.now + self._settings.peer.tick_interval_s
 
     def stop(self) -> None:
         """End `run`; safe to call from a signal handler of the loop, and twice."""
