@@ -185,7 +185,7 @@ class Burials:
 
     def _mask_late(self, dead: PeerId) -> Outgoing:
         """A dead peer is restored as its contribution was sealed: with a mask for this one, which perhaps has none for it."""
-        late = None if self.declared_dead else self._entry.late_mask(dead)
+        late = self._entry.late_mask(dead)
         return [] if late is None else self._changes.when_free(lambda: self._correct(late))
 
     def _correct(self, values: FloatArray) -> Outgoing:

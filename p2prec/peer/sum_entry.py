@@ -76,6 +76,7 @@ class Entry:
         self._sealed: Sealed | None = None
         """The own contribution as it entered, until it has been left with guardians."""
         self._masked_late: set[PeerId] = set()
+        self._has_withdrawn = False
         self._to_deposit = False
         self._remind_at = times.start + times.contribute_s + times.answer_s
 
@@ -205,9 +206,10 @@ class Entry:
 
     def late_mask(self, dead: PeerId) -> FloatArray | None:
         """(count,) what cancels the mask with this peer in a dead partner's contribution as it was sealed: this peer has none
-        with it, and has said so, but what is sealed stays as it is. Given out once; None if there is nothing to cancel.
+        with it, and has said so, but what is sealed stays as it is. Given out once; None if there is nothing to cancel, and if this
+        peer has withdrawn: then others take out all masks with it.
         """
-        if dead not in self.have_masked or dead in self.keys or dead in self._masked_late:
+        if self._has_withdrawn or dead not in self.have_masked or dead in self.keys or dead in self._masked_late:
             return None
         self._masked_late.add(dead)
         key = self._roster.key_with(dead)
@@ -222,6 +224,7 @@ class Entry:
 
     def withdraw(self) -> None:
         """This peer has nothing in the sum any more."""
+        self._has_withdrawn = True
         self._value.drop()
         self.keys.clear()
         self._unanswered.clear()

@@ -114,6 +114,31 @@ def test_who_has_too_few_answers_takes_its_masks_back_aloud(owner_dies: bool, mo
     assert world.total_weight() == pytest.approx(len(set(world.ledger)), abs=1e-2)
 
 
+def test_who_has_taken_its_masks_back_puts_none_in_for_a_partner_that_is_restored_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The partner whose answer is missing has died, and is restored as it was sealed. Its mask is taken out by others, once."""
+    few = min(SumWorld(3).ids, key=lambda peer: len(_partners(SumWorld(3), peer)))
+    dies: list[PeerId] = []
+
+    def killer(sender: PeerId, receiver: PeerId, message: SumMessage, now: float) -> list[PeerId]:
+        if not isinstance(message, Masked) or receiver != few or dies:
+            return []
+        dies.append(sender)
+        return dies
+
+    world = SumWorld(3, killer)
+    monkeypatch.setattr(sum_entry, "MIN_PARTNERS", len(_partners(world, few)))
+    world.statistics[few][:] = 0
+    world.run()
+    withdrawn = {sender for _, sender, _, message in world.sent if isinstance(message, Withdrawn)}
+    assert few in withdrawn
+    assert {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)} == set(dies)
+    assert not any(world.peers[peer].mixed_again for peer in world.living)
+    world.ledger[:] = [peer for peer in world.ledger if peer not in withdrawn]
+    assert world.error_ratio() < CLEAN
+
+
 @pytest.mark.parametrize("dies_s", [-0.1, 0.3, 3.0])
 def test_death_of_whoever_is_to_take_a_mask_out_for_a_dead_peer(dies_s: float) -> None:
     """A peer dies before it contributes, and one of its partners after. What it takes to take that mask out is said while the one
