@@ -206,8 +206,8 @@ class Entry:
 
     def late_mask(self, dead: PeerId) -> FloatArray | None:
         """(count,) what cancels the mask with this peer in a dead partner's contribution as it was sealed: this peer has none
-        with it, and has said so, but what is sealed stays as it is. Given out once; None if there is nothing to cancel, and if this
-        peer has withdrawn: then others take out all masks with it.
+        with it, and has said so, but what is sealed stays as it is. Given out once; None if there is nothing to cancel, and
+        if this peer has withdrawn: then others take out all masks with it.
         """
         if self._has_withdrawn or dead not in self.have_masked or dead in self.keys or dead in self._masked_late:
             return None
