@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
@@ -61,6 +61,8 @@ from p2prec.wire.seal import Seal
 from p2prec.wire.session import Session
 from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec, SumKind
+
+T = TypeVar("T")
 
 N_ITEMS, SELECTED = 1682, 230
 HISTORY = 100
@@ -159,24 +161,23 @@ class Watch:
         inner = getattr(thing, name)
 
         def outer(*args: Any, **kwargs: Any) -> Any:
-            self.begin(kind(*args) if not kwargs else kind())
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self.end()
+            return self.charged(kind(*args) if not kwargs else kind(), lambda: inner(*args, **kwargs))
 
         setattr(thing, name, outer)
 
-    def begin(self, kind: str) -> None:
-        now = time.process_time()
+    def charged(self, kind: str, action: Callable[[], T]) -> T:
+        """What the action returns. Its CPU is charged to this kind, and not to what it is part of."""
         if self._busy_with:
-            self.cpu_s[self._busy_with[-1]] += now - self._began
+            self._charge(self._busy_with[-1])
         self._busy_with.append(kind)
         self._began = time.process_time()
+        try:
+            return action()
+        finally:
+            self._charge(self._busy_with.pop())
 
-    def end(self) -> None:
-        now = time.process_time()
-        self.cpu_s[self._busy_with.pop()] += now - self._began
+    def _charge(self, kind: str) -> None:
+        self.cpu_s[kind] += time.process_time() - self._began
         self._began = time.process_time()
 
     def _of_frame(self, frame: bytes) -> str:
@@ -208,11 +209,7 @@ def watch_offers(watches: Sequence[Watch]) -> None:
         watch = by_peer.get(one.own_id)
         if watch is None:
             return offer(one, neighbours, now)
-        watch.begin("exchanges")
-        try:
-            return offer(one, neighbours, now)
-        finally:
-            watch.end()
+        return watch.charged("exchanges", lambda: offer(one, neighbours, now))
 
     SumPeer._offer = offer_watched  # type: ignore[method-assign]
 
@@ -226,11 +223,7 @@ def watch_encoding(watches: Sequence[Watch]) -> None:
         watch = by_codec.get(id(session._codec))
         if watch is None:
             return encode_frame(session, message)
-        watch.begin(watch.of_message(message))
-        try:
-            return encode_frame(session, message)
-        finally:
-            watch.end()
+        return watch.charged(watch.of_message(message), lambda: encode_frame(session, message))
 
     Session.encode = encode_watched  # type: ignore[method-assign]
 

@@ -118,7 +118,9 @@ def test_who_has_taken_its_masks_back_puts_none_in_for_a_partner_that_is_restore
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The partner whose answer is missing has died, and is restored as it was sealed. Its mask is taken out by others, once."""
-    few = min(SumWorld(3).ids, key=lambda peer: len(_partners(SumWorld(3), peer)))
+    world = SumWorld(3)
+    few = min(world.ids, key=lambda peer: len(_partners(world, peer)))
+    monkeypatch.setattr(sum_entry, "MIN_PARTNERS", len(_partners(world, few)))
     dies: list[PeerId] = []
 
     def killer(sender: PeerId, receiver: PeerId, message: SumMessage, now: float) -> list[PeerId]:
@@ -127,10 +129,7 @@ def test_who_has_taken_its_masks_back_puts_none_in_for_a_partner_that_is_restore
         dies.append(sender)
         return dies
 
-    world = SumWorld(3, killer)
-    monkeypatch.setattr(sum_entry, "MIN_PARTNERS", len(_partners(world, few)))
-    world.statistics[few][:] = 0
-    world.run()
+    world = SumWorld(3, killer, silent=frozenset((world.ids.index(few),))).run()
     withdrawn = {sender for _, sender, _, message in world.sent if isinstance(message, Withdrawn)}
     assert few in withdrawn
     assert {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)} == set(dies)

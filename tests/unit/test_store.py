@@ -112,14 +112,21 @@ def test_interactions_at_the_bounds_are_stored(store: Store) -> None:
     assert store.add_interactions(edge).added == 3
 
 
-def test_forgetting_erases_from_the_disk(store: Store, path: Path) -> None:
+def last_id(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT max(id) FROM interaction").fetchone()[0])
+
+
+def test_forgetting_erases_from_the_disk_and_never_gives_an_id_again(store: Store, path: Path) -> None:
     store.add_interactions([play("kept"), play("the-secret-item", 1.0), play("the-secret-item", 2.0)])
+    last = last_id(path)
     assert store.forget(ItemKey("the-secret-item")) == 2
     assert store.forget(ItemKey("the-secret-item")) == 0
     assert store.interactions() == [play("kept")]
     for file in path.parent.iterdir():
         assert b"the-secret-item" not in file.read_bytes(), file
     store.add_interactions([play("new")])
+    assert last_id(path) > last
     assert store.forget_all() == 2
     assert store.count_interactions() == 0
 
