@@ -204,6 +204,8 @@ class Pump:
                 return
             self.endpoint.frame_received(link.number, frame, self.now)
             self.carry_out()
+            if link.queue.qsize() > MAX_QUEUED_FRAMES // 2:
+                await asyncio.sleep(0)  # a burst may be read at once; answers to it leave before the rest is answered
 
     async def _write(self, link: _Link) -> None:
         try:

@@ -48,7 +48,12 @@ class TlsConnection(SocketConnection):
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._received, self._to_send, server_side=not outbound)
         self._buffer = bytearray()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._descriptor = sock.fileno()
+        self._arrival: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        """What a call of `receive`, and one of `send`, waits for; None while nobody does."""
+        self._listening = False
+        """Whether the loop watches for what arrives: between two calls as well, since registering costs more than reading."""
         self._on_close = on_close
         self._bytes_in = self._bytes_out = 0
         configure(sock)
@@ -122,11 +127,11 @@ class TlsConnection(SocketConnection):
         if self._closed:
             return
         self._closed = True
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        for waiter in (self._arrival, self._room):
+            if waiter is not None:
+                _wake(waiter)
+        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_writer(self._descriptor)
         with contextlib.suppress(OSError, ValueError):
             if not self._sending.locked():
                 self._say_goodbye()
@@ -161,13 +166,36 @@ class TlsConnection(SocketConnection):
             self._buffer += data
 
     async def _fill(self) -> None:
-        while True:
-            self._check_open()
-            try:
-                data = self._socket.recv(_CHUNK_BYTES)
-                break
-            except BlockingIOError:
-                await self._wait(self._loop.add_reader, self._loop.remove_reader)
+        """Wait until more is in `_received`. A cancellation loses no byte: what arrives is there for the next call."""
+        self._check_open()
+        self._arrival = self._loop.create_future()
+        if not self._listening:
+            self._loop.add_reader(self._descriptor, self._on_readable)
+            self._listening = True
+        try:
+            await self._arrival
+        finally:
+            self._arrival = None
+        self._check_open()
+
+    def _on_readable(self) -> None:
+        waiter = self._arrival
+        if (
+            waiter is None or waiter.done()
+        ):  # nobody wants it yet: it stays with the kernel, which holds the sender back
+            self._loop.remove_reader(self._descriptor)
+            self._listening = False
+            return
+        try:
+            self._take(self._socket.recv(_CHUNK_BYTES))
+        except BlockingIOError:
+            return
+        except (OSError, TransportFailure) as error:
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(None)
+
+    def _take(self, data: bytes) -> None:
         if not data:
             raise ConnectionResetError("the other side closed the connection")
         if not self._bytes_in and spoken_by(data) is TransportKind.LIBP2P:
@@ -194,22 +222,20 @@ class TlsConnection(SocketConnection):
             try:
                 n_bytes = self._socket.send(view)
             except BlockingIOError:
-                await self._wait(self._loop.add_writer, self._loop.remove_writer)
+                await self._until_writable()
                 continue
             self._bytes_out += n_bytes
             view = view[n_bytes:]
 
-    async def _wait(self, add: Callable[..., None], remove: Callable[..., object]) -> None:
-        """Until the socket is ready or this connection closed. Nothing is read here: a cancellation loses no byte."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.add(waiter)
-        add(self._socket, _wake, waiter)
+    async def _until_writable(self) -> None:
+        self._room = self._loop.create_future()
+        self._loop.add_writer(self._descriptor, _wake, self._room)
         try:
-            await waiter
+            await self._room
         finally:
-            self._waiters.discard(waiter)
+            self._room = None
             if not self._closed:
-                remove(self._socket)
+                self._loop.remove_writer(self._descriptor)
 
     def _say_goodbye(self) -> None:
         with contextlib.suppress(ssl.SSLError):

@@ -169,6 +169,22 @@ def test_a_neighbour_that_does_not_read_is_cut_off() -> None:
     run(test)
 
 
+def test_a_burst_of_questions_is_answered_though_more_of_them_arrive_at_once_than_answers_may_wait() -> None:
+    async def test(machines: Machines) -> None:
+        one, other = await acquainted(machines)
+        number = other.peer.neighbours[0].number
+        session, connection = other.pump.endpoint._sessions[number], other.pump._links[number].connection
+        received = connection.bytes_in
+        pings = [session.encode(Ping(bytes(8))) for _ in range(2 * MAX_QUEUED_FRAMES - 4)]  # no more than its allowance
+        for frame in pings:
+            await connection.send(frame, deadline_s=DEADLINE_S)
+        await until(lambda: connection.bytes_in >= received + sum(map(len, pings)))  # a pong is as long as a ping
+        assert one.peer.neighbours
+        assert not [event for event in one.events if isinstance(event, NeighbourDown)]
+
+    run(test)
+
+
 class Bug(Exception):
     """Stands for a programming error."""
 
