@@ -72,6 +72,7 @@ def show_run(report: dict[str, Any]) -> None:
             labelled("sent", f"{sent} per peer and round, {report['messages']:,} messages"),
             labelled("copies", f"{report['consensus_distance']:.3f} apart, of the mean's norm"),
             labelled("speed", speed),
+            *compared("central", report["swarm_over_central"]),
         ]
     )
 
@@ -105,6 +106,7 @@ def show_private(report: dict[str, Any]) -> None:
             ),
             labelled("noise", f"{noise} times that of a trusted curator"),
             labelled("sent", f"{bytes_text(sent)} per peer in all"),
+            *compared("curator", report["swarm_over_curator"]),
         ]
     )
 
@@ -138,6 +140,20 @@ def show_audit(report: dict[str, Any]) -> None:
         "without noise",
     ]
     show(table(header, rows), hang=None)
+
+
+def compared(to: str, ratios: dict[str, Any]) -> list[Any]:
+    """The swarm over what it is compared with, with standard errors over people; nothing where that has no figure but 0."""
+    from p2prec.cli.screen import labelled
+
+    names = {"rmse": "RMSE", "full": "NDCG@10 full", "sampled": "NDCG@10 sampled"}
+    found = {name: ratio if name == "rmse" else ratio.get("ndcg_at_10") for name, ratio in ratios.items()}
+    parts = [
+        f"{names[name]} {one['ratio']:.3f} ± {one['standard_error']:.3f}"
+        for name, one in found.items()
+        if one is not None
+    ]
+    return [labelled(f"of {to}", ", ".join(parts) + " (standard error over people)")] if parts else []
 
 
 def about(config: dict[str, Any]) -> list[Any]:

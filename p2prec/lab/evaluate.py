@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from p2prec.lab.splits import LabSplit
 from p2prec.metrics.exposure import Exposure, exposure
 from p2prec.metrics.fairness import sparse_and_dense_means, worst_share_mean
+from p2prec.metrics.paired import Ratio, ratio_of_means
 from p2prec.metrics.ranking import ranking_scores
 from p2prec.metrics.rating import rmse
-from p2prec.metrics.sampled import N_NEGATIVES, SampledScores, sample_negatives, sampled_scores
+from p2prec.metrics.sampled import N_NEGATIVES, sample_negatives, sampled_scores
 from p2prec.types import DoubleArray, FloatArray, IndexArray
 
 TOP_K = 10
@@ -26,8 +28,31 @@ class Judgement:
 
     figures: Figures
     """Means over people: `{"rmse"}`, or HR@10 and NDCG@10 by full and by sampled ranking."""
+    of_people: dict[str, Any]
+    """The same keys with (n_people,) arrays whose means are in the same ratio to each other as the figures: hits and NDCG@10
+    of each person (sampled: the sums over what was held out of each), or the sum of each person's squared errors."""
     fairness: dict[str, float]
     """Worst decile, sparse and dense people, exposure of the long tail. (AUC, since the worst decile never has a hit.)"""
+
+
+def paired(one: Judgement, other: Judgement) -> dict[str, Any]:
+    """Each figure of one method over another's, with its standard error over people; the keys of `Judgement.figures`.
+
+    Both are of the same `Judge`, so that the same people are compared. A figure of which the other has nothing is left out.
+    """
+    compared: dict[str, Any] = {}
+    for name, mine in one.of_people.items():
+        if isinstance(mine, dict):
+            ratios = {key: ratio_of_means(mine[key], other.of_people[name][key]) for key in mine}
+            compared[name] = {key: _plain(ratio) for key, ratio in ratios.items() if ratio is not None}
+        elif (ratio := ratio_of_means(mine, other.of_people[name])) is not None:
+            root = float(np.sqrt(ratio.ratio))  # of mean squares: an RMSE's is its root
+            compared[name] = _plain(Ratio(root, ratio.standard_error / (2 * root) if root else 0.0))
+    return compared
+
+
+def _plain(ratio: Ratio) -> dict[str, float]:
+    return {"ratio": ratio.ratio, "standard_error": ratio.standard_error}
 
 
 class Judge:
@@ -50,13 +75,17 @@ class Judge:
         """scores: (n_people, n_items) float32, row u by what person u's own model (or the common one) says; finite."""
         if self.objective == "explicit":
             errors = self._squared_errors(scores)
-            return Judgement({"rmse": self._rmse(scores)}, self._rating_fairness(errors, scores))
+            of_people = {"rmse": errors * np.diff(self.test.offsets)[self.people]}
+            return Judgement({"rmse": self._rmse(scores)}, of_people, self._rating_fairness(errors, scores))
         ndcg, hits, areas = self._full(scores)
-        sampled = self._sampled(scores)
+        full = {"hr_at_10": hits, "ndcg_at_10": ndcg}
+        sampled = dict(zip(full, self._sampled(scores), strict=True))
         figures: Figures = {
-            "full": {"hr_at_10": float(hits.mean()), "ndcg_at_10": float(ndcg.mean())},
-            "sampled": {"hr_at_10": sampled.hit_rate, "ndcg_at_10": sampled.ndcg},
+            kind: {name: float(values.mean()) for name, values in one.items()}
+            for kind, one in (("full", full), ("sampled", sampled))
         }
+        starts = self.test.offsets[:-1][self.people]
+        rankings = {"full": full, "sampled": {name: np.add.reduceat(one, starts) for name, one in sampled.items()}}
         sparse, dense = sparse_and_dense_means(ndcg, self._lengths)
         fairness = {
             "mean_auc": float(areas.mean()),
@@ -64,7 +93,7 @@ class Judge:
             "sparse_quarter_ndcg_at_10": sparse,
             "dense_quarter_ndcg_at_10": dense,
         }
-        return Judgement(figures, fairness | self._exposure(scores))
+        return Judgement(figures, rankings, fairness | self._exposure(scores))
 
     @cached_property
     def _lengths(self) -> IndexArray:
@@ -109,7 +138,8 @@ class Judge:
             np.array([one.auc for one in ranked]),
         )
 
-    def _sampled(self, scores: FloatArray) -> SampledScores:
+    def _sampled(self, scores: FloatArray) -> tuple[DoubleArray, DoubleArray]:
+        """(n_test_rows,) HR@10 and NDCG@10 of each held-out item among its negatives."""
         rows = np.repeat(np.arange(len(self.test)), np.diff(self.test.offsets))
         positives = scores[rows, self.test.items].astype(np.float64)
         negatives = scores[rows[:, None], self._negatives].astype(np.float64)

@@ -22,7 +22,7 @@ from p2prec.lab.baselines.registry import baselines
 from p2prec.lab.config import MAX_SIMULATED_PEERS, LabConfig
 from p2prec.lab.dataset import LabData, load, sample_people, take_people
 from p2prec.lab.engines import Moment, measured_rounds, moments
-from p2prec.lab.evaluate import Judge, Judgement
+from p2prec.lab.evaluate import Judge, Judgement, paired
 from p2prec.lab.splits import LabSplit, split, split_people
 
 RUN_BASELINES = ("central", "popularity", "alone", "gossip_learning")
@@ -80,6 +80,7 @@ def run(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress)
     n_peers = task.parts.n_peers
     return {
         **{name: result.judgement.figures for name, result in results.items()},
+        "swarm_over_central": paired(swarm.judgement, results["central"].judgement),
         "per_round": per_round,
         "bytes_per_peer_round": swarm.sent_bytes,
         "messages": moment.messages,

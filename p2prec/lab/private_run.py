@@ -13,7 +13,7 @@ import numpy as np
 from p2prec.errors import UsageError
 from p2prec.lab import topology
 from p2prec.lab.config import LabConfig
-from p2prec.lab.evaluate import Judgement
+from p2prec.lab.evaluate import Judgement, paired
 from p2prec.lab.experiment import (
     OnProgress,
     describe,
@@ -61,6 +61,7 @@ def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnP
     judged["popularity"] = run_baselines(task, ["popularity"], on_progress)["popularity"].judgement
     return {
         **{name: judgement.figures for name, judgement in judged.items()},
+        "swarm_over_curator": paired(judged["swarm"], judged["curator"]),
         "privacy": _privacy(swarm, rounds),
         "sums": {"popularity": _sum(swarm.popularity_sum), "pairs": _sum(swarm.pair_sum)},
         "seconds": time.perf_counter() - started,

@@ -98,7 +98,7 @@ def _run_figures(results: Results, one: Experiment) -> str:
         f"At the end the copies are {_mean(results, one, 'consensus_distance', '.4f')} of their mean's norm apart."
     )
     table = _methods_table(results, one, METHODS, columns)
-    return "\n\n".join([table, _on_the_way(results, one, explicit), cost])
+    return "\n\n".join([table, _on_the_way(results, one, explicit) + _luck(results, one, "central"), cost])
 
 
 def _private_figures(results: Results, one: Experiment) -> str:
@@ -111,7 +111,7 @@ def _private_figures(results: Results, one: Experiment) -> str:
         f"Noise in a peer's copies of the two sums, over a curator's: {noise}. Sent: {megabytes} MB a peer in all; "
         f"{_mean(results, one, 'seconds', ',.0f')} s, {_mean(results, one, 'peak_rss_bytes / 1e9', '.2f')} GB at most."
     )
-    return f"{table}\n\n{cost}"
+    return f"{table}\n\n{cost}{_luck(results, one, 'curator')}"
 
 
 def _methods_table(
@@ -132,6 +132,25 @@ def _on_the_way(results: Results, one: Experiment, explicit: bool) -> str:
     rounds = [moment["round"] for moment in first["per_round"]]
     moments = [f"{_mean(results, one, f'per_round[round={at}].{metric}', '.4f')} after {at}" for at in rounds]
     return f"{name} of the swarm by rounds: {', '.join(moments)}."
+
+
+def _luck(results: Results, one: Experiment, other: str) -> str:
+    """How much of the difference between the swarm and another may be the luck of who was asked; "" in older reports."""
+    compared = [report.get(f"swarm_over_{other}") or {} for report in results.reports(one.name).values()]
+    if not all(compared):
+        return ""
+    names = {"rmse": "RMSE", "full.ndcg_at_10": "NDCG@10 full", "sampled.ndcg_at_10": "NDCG@10 sampled"}
+    parts = []
+    for path, name in names.items():
+        if path.partition(".")[0] in compared[0]:
+            ratio = f"swarm_over_{other}.{path}"
+            errors = [
+                error for error in results.values(f"{ratio}.standard_error", one.name) if not isinstance(error, str)
+            ]
+            parts.append(
+                f"{name} {_mean(results, one, f'{ratio}.ratio', '.3f')} (standard error {statistics.fmean(errors):.3f})"
+            )
+    return f" Of the {other}'s, with the standard error over people in one run: {', '.join(parts)}."
 
 
 def _mean(results: Results, one: Experiment, expression: str, form: str) -> str:

@@ -6,23 +6,11 @@ competition (Krichene & Rendle 2020).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from p2prec.types import DoubleArray, FloatArray, IndexArray
 
 N_NEGATIVES = 99
-
-
-@dataclass(frozen=True, slots=True)
-class SampledScores:
-    """Means over the candidate lists, each in [0, 1]."""
-
-    hit_rate: float
-    """HR@k: probability that the held-out item is among the first k."""
-    ndcg: float
-    """NDCG@k with one relevant item: `1 / log2(rank + 1)` within the first k, else 0."""
 
 
 def sample_negatives(
@@ -42,8 +30,8 @@ def sample_negatives(
 
 def sampled_scores(
     positives: FloatArray | DoubleArray, negatives: FloatArray | DoubleArray, k: int = 10
-) -> SampledScores:
-    """HR@k and NDCG@k of n candidate lists.
+) -> tuple[DoubleArray, DoubleArray]:
+    """(n,) HR@k, the probability that the held-out item is among the first k, and (n,) NDCG@k, `1 / log2(rank + 1)` if it is.
 
     positives: (n,) score of each held-out item; negatives: (n, n_negatives) scores of what it competes with, NaN where a
     list is shorter. Ties count as ordered at random, in expectation, as in `ranking.ranking_scores`.
@@ -57,4 +45,4 @@ def sampled_scores(
     hits = np.clip(k - above, 0, tied) / tied
     gains = np.concatenate(([0.0], np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))))
     ndcg = (gains[np.minimum(above + tied, k)] - gains[np.minimum(above, k)]) / tied
-    return SampledScores(hit_rate=float(hits.mean()), ndcg=float(ndcg.mean()))
+    return hits, ndcg

@@ -18,7 +18,7 @@ import bisect
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from p2prec.errors import RemoteMisbehaviour
@@ -267,7 +267,7 @@ class Post:
         is_news = self._enrolled(relayed, known) if isinstance(message, Enrol) else self._is_news(letter)
         if is_news and isinstance(message, Enrol):
             self._note_route(neighbour, relayed, known)
-            relayed = replace(relayed, hops=max(0, relayed.hops - 1))
+            relayed = relayed.one_hop_on()
         known.floods[name] = relayed if is_news else None
         known.of_origin[relayed.origin, is_proven] = count + 1
         if is_news:
@@ -304,7 +304,7 @@ class Post:
         if relayed.to == self.own_id:
             return self._own(relayed)
         if relayed.hops > 0:
-            self._pass_on(neighbour, replace(relayed, hops=relayed.hops - 1), known.had(relayed.signature))
+            self._pass_on(neighbour, relayed.one_hop_on(), known.had(relayed.signature))
         return None
 
     def _own(self, relayed: Relayed) -> Letter | None:

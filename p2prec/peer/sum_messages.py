@@ -352,6 +352,12 @@ class Relayed:
     """The message inside, as the origin has encoded it."""
     signature: bytes
 
+    def one_hop_on(self) -> Relayed:
+        """The same after one more has passed it on."""
+        hops = max(0, self.hops - 1)
+        # Not by `replace`, which takes three times as long: each peer does this with everybody's enrolment.
+        return Relayed(self.origin, self.to, self.number, self.token, hops, self.kind, self.body, self.signature)
+
 
 @dataclass(frozen=True, slots=True)
 class Relays:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ NO_SESSION = bytes(32)
 NO_SIGNATURE = bytes(SIGNATURE_BYTES)
 """In the envelope of RELAYS: everything in it is signed by those who said it, and the transport has proven who passes it on."""
 
+_TYPES = {int(one): one for one in MessageType}
 _N_FIELDS = 5
 _MAX_FIELDS = 64
 """Of an envelope of whatever version: more than ours has, so that a later version is recognised as one."""
@@ -97,7 +97,7 @@ def signature_input(
 
 
 def _message_type(kind: object) -> MessageType:
-    if type(kind) is int:
-        with contextlib.suppress(ValueError):
-            return MessageType(kind)
-    raise malformed("unknown message type")
+    known = _TYPES.get(kind) if type(kind) is int else None  # a bool equals an int
+    if known is None:
+        raise malformed("unknown message type")
+    return known

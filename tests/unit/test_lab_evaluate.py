@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from lab_people import crowd, histories_of, rng
 
-from p2prec.lab.evaluate import Judge
+from p2prec.lab.evaluate import Judge, paired
 from p2prec.lab.splits import LabSplit, split
 from p2prec.metrics.exposure import exposure, long_tail
 from p2prec.metrics.fairness import sparse_and_dense_means, worst_share_mean
+from p2prec.metrics.paired import ratio_of_means
 from p2prec.metrics.sampled import sample_negatives, sampled_scores
 
 
@@ -69,9 +70,9 @@ def test_few_negatives_are_all_taken() -> None:
 
 
 def test_ties_count_as_ordered_at_random() -> None:
-    constant = sampled_scores(np.zeros(4), np.zeros((4, 99)))
-    assert constant.hit_rate == pytest.approx(0.1)
-    assert constant.ndcg == pytest.approx(sum(1 / math.log2(place + 1) for place in range(1, 11)) / 100)
+    hits, ndcg = sampled_scores(np.zeros(4), np.zeros((4, 99)))
+    assert hits == pytest.approx(0.1)
+    assert ndcg == pytest.approx(sum(1 / math.log2(place + 1) for place in range(1, 11)) / 100)
 
 
 def test_ratings_are_pooled_and_cut_to_the_known_range() -> None:
@@ -81,6 +82,39 @@ def test_ratings_are_pooled_and_cut_to_the_known_range() -> None:
     judgement = Judge(parts, "explicit", rng()).judge(scores)
     assert judgement.figures["rmse"] == pytest.approx(math.sqrt(((5 - 4) ** 2 + 0.5**2) / 2))
     assert judgement.fairness["worst_decile_rmse"] == pytest.approx(1.0)
+
+
+def test_a_ratio_of_means_knows_how_much_of_it_is_luck() -> None:
+    """The standard error that the formula gives is the spread over many draws of people."""
+    draws = rng()
+    people = draws.normal(1.0, 0.3, (2000, 400))
+    other = people + draws.normal(0.0, 0.1, people.shape)
+    one = 0.9 * people + draws.normal(0.0, 0.1, people.shape)
+    ratios = [ratio_of_means(mine, theirs) for mine, theirs in zip(one, other, strict=True)]
+    found = np.array([(ratio.ratio, ratio.standard_error) for ratio in ratios if ratio is not None])
+    assert found[:, 0].mean() == pytest.approx(0.9, abs=0.001)
+    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.05)
+    assert ratio_of_means(one[0], np.zeros(400)) is None
+    assert ratio_of_means(one[0, :1], other[0, :1]) is None
+
+
+def test_methods_are_compared_figure_by_figure_on_the_same_people() -> None:
+    histories = histories_of({name: [(n, 1, 1), (n + 1, 5, 2), (n + 2, 3, 3)] for n, name in enumerate("abcd")}, 200)
+    for kind, objective in (("last", "implicit"), ("random", "implicit"), ("random", "explicit")):
+        parts = split(histories, kind, rng())
+        judge = Judge(parts, objective, rng())
+        noise = rng().normal(size=(4, 200)).astype(np.float32)
+        one, other = judge.judge(noise + 2 * (np.arange(200) < 20)), judge.judge(noise + (np.arange(200) < 20))
+        ratios, alike = paired(one, other), paired(one, one)
+        for name, ratio in ratios.items() if objective == "implicit" else ():
+            assert {key: of["ratio"] for key, of in ratio.items()} == pytest.approx(
+                {key: one.figures[name][key] / other.figures[name][key] for key in ratio}
+            )
+            assert all(of["standard_error"] >= 0 for of in ratio.values())
+            assert all(of == {"ratio": 1.0, "standard_error": 0.0} for of in alike[name].values())
+    assert alike["rmse"] == {"ratio": 1.0, "standard_error": 0.0}
+    assert ratios["rmse"]["standard_error"] > 0
+    assert ratios["rmse"]["ratio"] == pytest.approx(one.figures["rmse"] / other.figures["rmse"])
 
 
 def test_people_without_a_test_part_do_not_count() -> None:

@@ -27,7 +27,7 @@ COSTS = [
     "peak_rss_bytes",
     "consensus_distance",
 ]
-RUN_KEYS = [*RESULTS, "per_round", *COSTS, "fairness", "config", "versions"]
+RUN_KEYS = [*RESULTS, "swarm_over_central", "per_round", *COSTS, "fairness", "config", "versions"]
 
 
 @pytest.fixture(scope="module")
