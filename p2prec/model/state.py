@@ -136,11 +136,15 @@ def initial_item_factors(parameters: LearningParameters, seed: bytes, item_keys:
 
 def initial_state(parameters: LearningParameters, seed: bytes, item_keys: Sequence[str]) -> ModelState:
     """The state of a peer that has heard from nobody. seed: the manifest's 32 bytes; item_keys: in catalogue order."""
-    item_factors = initial_item_factors(parameters, seed, item_keys)
-    columns = n_columns(parameters)
+    return state_of(parameters, initial_item_factors(parameters, seed, item_keys))
+
+
+def state_of(parameters: LearningParameters, item_factors: FloatArray) -> ModelState:
+    """The state of a peer that has heard from nobody and begins with these (n_items, n_columns) item factors."""
+    item_factors, columns = factors_first(item_factors), n_columns(parameters)
     nothing = {
         "gradient": np.zeros_like(item_factors),
-        "evidence": np.zeros(len(item_keys), np.float32),
+        "evidence": np.zeros(len(item_factors), np.float32),
         "gram": np.zeros((columns, columns), np.float32),
         "probe": np.zeros(PROBE_WIDTH, np.float32),
     }

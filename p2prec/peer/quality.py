@@ -9,14 +9,21 @@ import msgspec
 import numpy as np
 
 from p2prec.metrics.ranking import RankingScores, ranking_scores
+from p2prec.model.contribution import absorb, draw_probe
+from p2prec.model.recency import recency_ranks, recent_weights
+from p2prec.model.rounding import MAX_MAGNITUDE
 from p2prec.model.schedule import rounds_between_contributions
-from p2prec.model.state import ModelState, served_factors
-from p2prec.model.user import scores, solve_user
-from p2prec.peer.learner import Learner
+from p2prec.model.segments import contribute_segments
+from p2prec.model.state import ModelState, initial_state, served_factors, state_of
+from p2prec.model.step import step
+from p2prec.model.user import item_gram, scores, solve_user
+from p2prec.peer.learner import Learner, privatize
 from p2prec.types import FloatArray, IndexArray
 
 ALONE_ROUNDS = 30
 """Rounds after which a model that hears from nobody has settled."""
+_RANK = 1e-6
+"""Singular values below this share of the largest are none: item biases start at 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +61,55 @@ def alone_scores(
 ) -> FloatArray:
     """(n_items,) scores after the same kernels, schedule and interactions with no neighbours and no noise.
 
-    item_keys, seed: what `learner` was made from. start: the swarm's common start, where it is at hand. Costs ALONE_ROUNDS
-    rounds: keep the result while the interactions stay the same.
+    item_keys, seed: what `learner` was made from. start: the swarm's common start, where it is at hand; it is left alone. Costs
+    ALONE_ROUNDS rounds of the rows of the own items and a few more: keep the result while the interactions stay the same.
     """
+    start = initial_state(learner.parameters, seed, item_keys) if start is None else start
+    own = np.sort(learner.items)
+    others = np.ones(learner.n_items, np.bool_)
+    others[own] = False
+    # Alone, nothing tells rows apart of items that one has not touched: each round maps them all alike, and linearly. So a few
+    # with the same Gram matrix take part in their place, and what becomes of those says what becomes of all.
+    untouched = start.item_factors[others]
+    few: FloatArray = np.asarray(np.linalg.qr(untouched, mode="r"))
+    served, user = _train_alone(learner, own, np.concatenate([start.item_factors[own], few]))
+    mapped = np.linalg.lstsq(few.astype(np.float64), served[len(own) :].astype(np.float64), rcond=_RANK)[0]
+    factors = np.empty_like(start.item_factors)
+    factors[own], factors[others] = served[: len(own)], untouched @ mapped
+    return scores(learner.parameters, factors, user)
+
+
+def _train_alone(learner: Learner, own: IndexArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The factors by which to recommend, and the user's, after ALONE_ROUNDS rounds from these item factors.
+
+    own: (k,) the learner's items in ascending order, which the first k rows are of. The others stand for all other items.
+    """
+    parameters, values = learner.parameters, learner.values
+    items, ones = np.searchsorted(own, learner.items), np.ones_like(values)
+    ranks = recency_ranks(np.zeros(items.shape))
     privacy = msgspec.structs.replace(learner.privacy, noise_multiplier=0.0)
-    alone = Learner(learner.parameters, privacy, item_keys, seed, None if start is None else start.copy())
-    alone.swarm_size_estimate = 1.0
-    alone.set_interactions(learner.items, learner.values)
     rng = np.random.default_rng(0)  # decides only which items a long history samples
+
+    def gram(factors: FloatArray) -> FloatArray | None:
+        """Of all items. The penalty of a user factor is counted in items, so that of those without a row is added."""
+        if parameters.objective == "explicit":
+            return None
+        missing = np.float32(parameters.user_reg * (learner.n_items - len(rows)))
+        return item_gram(parameters, factors) + missing * np.eye(parameters.n_factors, dtype=np.float32)
+
+    state = state_of(parameters, rows)
     for done in range(ALONE_ROUNDS):
-        if done % rounds_between_contributions(learner.parameters) == 0:
-            alone.contribute(rng)
-            alone.state.probe[:] = 0  # alone, all is mixed at once
-        alone.step()
-    alone.solve()
-    return alone.scores()
+        if done % rounds_between_contributions(parameters) == 0:
+            factors, limit = state.item_factors, privacy.max_items_per_contribution
+            said = contribute_segments(parameters, factors, items, values, ones, ranks, limit, rng, gram=gram(factors))
+            absorb(parameters, state, privatize(privacy, said, rng), draw_probe(rng))
+            state.probe[:] = 0  # alone, all is mixed at once
+        step(parameters, state, 1.0)
+        if not float(np.abs(state.item_factors).max()) <= MAX_MAGNITUDE:  # NaN fails the comparison too
+            state = state_of(parameters, rows)  # as `Learner.step` begins anew
+    served = served_factors(state)
+    weights = recent_weights(parameters, ranks, ones)
+    return served, solve_user(parameters, served, items, values, weights, gram=gram(served))
 
 
 def quality_of(swarm: RankingScores, popularity: RankingScores, alone: RankingScores, held_out: int) -> Quality:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import numpy as np
 import pytest
 
 from p2prec.errors import UsageError
-from p2prec.manifest import LearningParameters, PrivacyParameters
+from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 from p2prec.model.contribution import Contribution, touched_share
+from p2prec.model.schedule import rounds_between_contributions
 from p2prec.peer.learner import Learner, privatize
-from p2prec.peer.quality import alone_scores, measure
+from p2prec.peer.quality import ALONE_ROUNDS, alone_scores, measure
 
 KEYS = [f"item-{i}" for i in range(60)]
 SEED = bytes(32)
@@ -199,6 +202,27 @@ def test_quality_compares_the_swarm_with_popularity_and_with_learning_alone() ->
     assert quality.auc > 0.9 and quality.hr_at_10 == 1.0
     assert quality.ndcg_at_10 > quality.popularity_ndcg_at_10
     assert quality.auc > quality.alone_auc
+
+
+@pytest.mark.parametrize("objective", ["implicit", "explicit"])
+@pytest.mark.parametrize("n_own", [0, 1, 20, 57])
+def test_alone_a_few_rows_stand_for_all_that_one_has_not_touched(
+    objective: Literal["implicit", "explicit"], n_own: int
+) -> None:
+    parameters, _ = recommended(objective)
+    learner = Learner(parameters, PrivacyParameters(noise_multiplier=0.0, max_items_per_contribution=12), KEYS, SEED)
+    rng = np.random.default_rng(3)
+    learner.set_interactions(rng.permutation(60)[:n_own], rng.integers(1, 6, n_own).astype(np.float32))
+    found = alone_scores(learner, KEYS, SEED)
+    learner.swarm_size_estimate, rng = 1.0, np.random.default_rng(0)
+    for done in range(ALONE_ROUNDS):
+        if done % rounds_between_contributions(parameters) == 0:
+            learner.contribute(rng)
+            learner.state.probe[:] = 0
+        assert learner.step()
+    learner.solve()
+    expected = learner.scores()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * max(1.0, float(np.abs(expected).max())))
 
 
 def test_popularity_is_what_the_swarm_touches() -> None:
