@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -96,6 +97,22 @@ def test_nobody_is_left_behind() -> None:
 def test_size(n_peers: int, cores: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert team_size(n_peers) == expected
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, "1"), ("3", "3")])
+def test_each_process_has_one_thread_for_blas_unless_its_user_wants_more(asked: str | None, given: str) -> None:
+    """Numpy reads it when it is imported: whatever starts the lab must not have done so before."""
+    code = """
+import sys, os
+import p2prec.cli.lab
+early = "numpy" in sys.modules
+import p2prec.lab
+print(early or "numpy" in sys.modules, os.environ["OPENBLAS_NUM_THREADS"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {} if asked is None else {"OPENBLAS_NUM_THREADS": asked}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", given]
 
 
 def test_one_alone_in_a_process_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
