@@ -136,7 +136,7 @@ def show_audit(report: dict[str, Any]) -> None:
         "AUC of attacks on messages",
         "outside",
         f"{config['colluders']} colluding",
-        "daemon today",
+        "no promise",
         "without noise",
     ]
     show(table(header, rows), hang=None)
