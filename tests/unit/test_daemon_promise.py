@@ -31,6 +31,8 @@ from p2prec.types import ItemKey
 
 N_ITEMS = len(CATALOGUE)
 VOTE = np.array([0.10, 0.08, 0.06, 0.04, 0.02], np.float32)
+HOLDOUT_SECRET = bytes([2]) * 16
+"""At a half it holds "0" and "3" out of "0" to "4". A device's own is random, and one in thirty-two would hold out none of five."""
 Test = Callable[[Daemon, PromiseKeeper, PrivatePeer], None]
 
 
@@ -47,7 +49,8 @@ def on_a_daemon(path: Path, test: Test, manifest: Manifest, *, holdout: float = 
         loaded = load(directory)
         with loaded.store:
             transport = MemoryNetwork().transport(loaded.identity.peer_id, manifest.swarm_id)
-            daemon = Daemon(loaded, DaemonSettings(holdout_fraction=holdout), transport, None)
+            settings = DaemonSettings(holdout_fraction=holdout, holdout_secret=HOLDOUT_SECRET)
+            daemon = Daemon(loaded, settings, transport, None)
             assert daemon.keeper is not None
             assert daemon.private is not None
             test(daemon, daemon.keeper, daemon.private)
