@@ -32,7 +32,7 @@ from p2prec.types import ItemKey
 N_ITEMS = len(CATALOGUE)
 VOTE = np.array([0.10, 0.08, 0.06, 0.04, 0.02], np.float32)
 HOLDOUT_SECRET = bytes([2]) * 16
-"""At a half it holds "0" and "3" out of "0" to "4". A device's own is random, and one in thirty-two would hold out none of five."""
+"""Of "0" to "4" it holds out "0" and "3" at a half. A device's own is random: one in thirty-two holds out none of five."""
 Test = Callable[[Daemon, PromiseKeeper, PrivatePeer], None]
 
 
