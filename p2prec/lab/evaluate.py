@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -44,15 +44,11 @@ def paired(one: Judgement, other: Judgement) -> dict[str, Any]:
     for name, mine in one.of_people.items():
         if isinstance(mine, dict):
             ratios = {key: ratio_of_means(mine[key], other.of_people[name][key]) for key in mine}
-            compared[name] = {key: _plain(ratio) for key, ratio in ratios.items() if ratio is not None}
+            compared[name] = {key: asdict(ratio) for key, ratio in ratios.items() if ratio is not None}
         elif (ratio := ratio_of_means(mine, other.of_people[name])) is not None:
             root = float(np.sqrt(ratio.ratio))  # of mean squares: an RMSE's is its root
-            compared[name] = _plain(Ratio(root, ratio.standard_error / (2 * root) if root else 0.0))
+            compared[name] = asdict(Ratio(root, ratio.standard_error / (2 * root) if root else 0.0))
     return compared
-
-
-def _plain(ratio: Ratio) -> dict[str, float]:
-    return {"ratio": ratio.ratio, "standard_error": ratio.standard_error}
 
 
 class Judge:
@@ -75,8 +71,8 @@ class Judge:
         """scores: (n_people, n_items) float32, row u by what person u's own model (or the common one) says; finite."""
         if self.objective == "explicit":
             errors = self._squared_errors(scores)
-            of_people = {"rmse": errors * np.diff(self.test.offsets)[self.people]}
-            return Judgement({"rmse": self._rmse(scores)}, of_people, self._rating_fairness(errors, scores))
+            means = errors / np.diff(self.test.offsets)[self.people]
+            return Judgement({"rmse": self._rmse(scores)}, {"rmse": errors}, self._rating_fairness(means, scores))
         ndcg, hits, areas = self._full(scores)
         full = {"hr_at_10": hits, "ndcg_at_10": ndcg}
         sampled = dict(zip(full, self._sampled(scores), strict=True))
@@ -84,8 +80,7 @@ class Judge:
             kind: {name: float(values.mean()) for name, values in one.items()}
             for kind, one in (("full", full), ("sampled", sampled))
         }
-        starts = self.test.offsets[:-1][self.people]
-        rankings = {"full": full, "sampled": {name: np.add.reduceat(one, starts) for name, one in sampled.items()}}
+        rankings = {"full": full, "sampled": {name: self._sums(one) for name, one in sampled.items()}}
         sparse, dense = sparse_and_dense_means(ndcg, self._lengths)
         fairness = {
             "mean_auc": float(areas.mean()),
@@ -99,6 +94,10 @@ class Judge:
     def _lengths(self) -> IndexArray:
         return np.diff(self.train.offsets)[self.people]
 
+    def _sums(self, values: DoubleArray) -> DoubleArray:
+        """(n,) the sum over what was held out of each person; values: (n_test_rows,)."""
+        return np.add.reduceat(values, self.test.offsets[:-1][self.people])
+
     # --- ratings ---
 
     def _predicted(self, scores: FloatArray) -> FloatArray:
@@ -110,10 +109,8 @@ class Judge:
         return rmse(self._predicted(scores), self.test.values)
 
     def _squared_errors(self, scores: FloatArray) -> DoubleArray:
-        """(n,) mean squared error of each person with a test part."""
-        squared = (self._predicted(scores).astype(np.float64) - self.test.values) ** 2
-        starts = self.test.offsets[:-1][self.people]
-        return np.add.reduceat(squared, starts) / np.diff(self.test.offsets)[self.people]
+        """(n,) the sum of the squared errors of each person with a test part."""
+        return self._sums((self._predicted(scores).astype(np.float64) - self.test.values) ** 2)
 
     def _rating_fairness(self, errors: DoubleArray, scores: FloatArray) -> dict[str, float]:
         sparse, dense = sparse_and_dense_means(errors, self._lengths)

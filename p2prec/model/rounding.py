@@ -36,6 +36,12 @@ SCALE_MARGIN = 1.000001
 """What is added to a row's largest magnitude, so that its quotient stays within the levels however it is rounded."""
 
 
+def is_transmittable(table: FloatArray) -> bool:
+    """Whether all of it can be transmitted as it is: no entry is beyond +-MAX_MAGNITUDE, or NaN."""
+    # NaN fails the comparison too.
+    return max(float(table.max()), -float(table.min())) <= MAX_MAGNITUDE
+
+
 def _scales() -> FloatArray:
     code = np.arange(MAX_CODE + 1)
     return np.ldexp(1 + (code % 8) / 8, _FIRST_EXPONENT + code // 8).astype(np.float32)

@@ -19,7 +19,7 @@ from p2prec.model.quantize import (
     values_of,
 )
 from p2prec.model.recency import recency_ranks, recent_weights
-from p2prec.model.rounding import MAX_MAGNITUDE
+from p2prec.model.rounding import is_transmittable
 from p2prec.model.segments import contribute_segments
 from p2prec.model.state import FIELDS, ModelState, factors_first, initial_state, served_factors
 from p2prec.model.step import step
@@ -194,9 +194,7 @@ class Learner:
         common start, with age 0, so that the next exchange takes over a neighbour's.
         """
         step(self.parameters, self._state, self.swarm_size_estimate)
-        # NaN fails the comparison too.
-        factors = self._state.item_factors
-        if max(float(factors.max()), -float(factors.min())) <= MAX_MAGNITUDE:
+        if is_transmittable(self._state.item_factors):
             return True
         self._state = initial_state(self.parameters, self._seed, self._item_keys)
         self._user_factor = None

@@ -11,7 +11,7 @@ import numpy as np
 from p2prec.metrics.ranking import RankingScores, ranking_scores
 from p2prec.model.contribution import absorb, draw_probe
 from p2prec.model.recency import recency_ranks, recent_weights
-from p2prec.model.rounding import MAX_MAGNITUDE
+from p2prec.model.rounding import is_transmittable
 from p2prec.model.schedule import rounds_between_contributions
 from p2prec.model.segments import contribute_segments
 from p2prec.model.state import ModelState, initial_state, served_factors, state_of
@@ -105,7 +105,7 @@ def _train_alone(learner: Learner, own: IndexArray, rows: FloatArray) -> tuple[F
             absorb(parameters, state, privatize(privacy, said, rng), draw_probe(rng))
             state.probe[:] = 0  # alone, all is mixed at once
         step(parameters, state, 1.0)
-        if not float(np.abs(state.item_factors).max()) <= MAX_MAGNITUDE:  # NaN fails the comparison too
+        if not is_transmittable(state.item_factors):
             state = state_of(parameters, rows)  # as `Learner.step` begins anew
     served = served_factors(state)
     weights = recent_weights(parameters, ranks, ones)

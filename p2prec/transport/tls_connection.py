@@ -180,9 +180,8 @@ class TlsConnection(SocketConnection):
 
     def _on_readable(self) -> None:
         waiter = self._arrival
-        if (
-            waiter is None or waiter.done()
-        ):  # nobody wants it yet: it stays with the kernel, which holds the sender back
+        if waiter is None or waiter.done():
+            # Nobody wants it yet: it stays with the kernel, which holds the sender back.
             self._loop.remove_reader(self._descriptor)
             self._listening = False
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from peer_rig import CATALOGUE, MANIFEST
+from peer_rig import CATALOGUE, HOLDOUT_SECRET, MANIFEST
 
 from p2prec.api.live import LiveAnswers
 from p2prec.config import DaemonSettings
@@ -31,8 +31,6 @@ from p2prec.types import ItemKey
 
 N_ITEMS = len(CATALOGUE)
 VOTE = np.array([0.10, 0.08, 0.06, 0.04, 0.02], np.float32)
-HOLDOUT_SECRET = bytes([2]) * 16
-"""Of "0" to "4" it holds out "0" and "3" at a half. A device's own is random: one in thirty-two holds out none of five."""
 Test = Callable[[Daemon, PromiseKeeper, PrivatePeer], None]
 
 
