@@ -296,7 +296,7 @@ def _private(files: Files) -> Entry:
     relays = said[-1][1]
     assert isinstance(relays, Relays)
     swarm_id = PRIVATE.manifest.swarm_id
-    return PRIVATE.entry() | {
+    return PRIVATE.entry(ALICE.peer_id, BOB.peer_id) | {
         "conversation": _recorded(files, sessions(PRIVATE), said, swarm_id, "private-"),
         "relayed": PRIVATE.relayed_entries(relays),
         "refused_relayed": PRIVATE.refused_bodies(ALICE, BOB.peer_id),

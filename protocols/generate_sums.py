@@ -1,4 +1,4 @@
-"""Makes the test vectors of private sums (privacy-v3.md, "Messages"), for `generate.py`: the same swarm with a promise."""
+"""Makes the test vectors of private sums (privacy-v4.md), for `generate.py`: the same swarm with a promise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 import msgspec
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest, Promise
@@ -19,6 +20,7 @@ from p2prec.peer.messages import Message, Refusal
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_messages import (
+    BETWEEN_PARTNERS,
     Alive,
     Claimed,
     Contributes,
@@ -56,6 +58,7 @@ from p2prec.peer.sum_messages import (
     Witnessed,
 )
 from p2prec.peer.sum_roster import MOST_PARTNERS
+from p2prec.privacy.masks import MaskKey
 from p2prec.types import PeerId
 from p2prec.wire.codec import Codec
 from p2prec.wire.seal import Seal, relay_signature_input
@@ -75,6 +78,8 @@ TOKEN = b"8 bytes!"
 WORD = bytes(range(32, 64))
 EXCHANGE = bytes(range(16))
 HOPS = 32
+MASK_SECRETS = {"alice": bytes(range(32)), "bob": bytes(range(32, 64))}
+"""X25519 private keys."""
 
 Entry = dict[str, Any]
 Files = dict[str, bytes]
@@ -124,7 +129,7 @@ class PrivateSwarm:
     def flooded(self, alice: PeerId, bob: PeerId) -> list[SumMessage]:
         """What Alice says to everybody."""
         return [
-            Enrol(bytes(range(32)), hashlib.sha256(WORD).digest()),
+            Enrol(_mask_key("alice").public, hashlib.sha256(WORD).digest()),
             Claimed(bob, 2**31 - 1, True),
             Inherited(bob, 12),
             HandedOver(bob),
@@ -152,15 +157,27 @@ class PrivateSwarm:
         """All of these in one frame, signed by Alice."""
         seal = Seal(alice, self.manifest.swarm_id, self.sums)
         floods = [seal.seal(None, 2, _token(n), HOPS, one) for n, one in enumerate(self.flooded(alice.peer_id, bob))]
-        routed = [seal.seal(bob, 1, _token(n + 64), 0, one) for n, one in enumerate(self.routed())]
+        letter_key = self.mask_keys(alice.peer_id, bob)["letter"]
+        routed = [
+            seal.seal(bob, 1, _token(n + 64), 0, one, letter_key if isinstance(one, BETWEEN_PARTNERS) else None)
+            for n, one in enumerate(self.routed())
+        ]
         return Relays((*floods, *routed))
 
-    def entry(self) -> Entry:
+    def mask_keys(self, alice: PeerId, bob: PeerId) -> dict[str, bytes]:
+        """What both make of their secrets in sum 1."""
+        own, public = _mask_key("alice"), _mask_key("bob").public
+        parties = (public, self.manifest.swarm_id, 1, alice, bob)
+        return {"mask": own.shared(*parties), "escrow": own.sealing(*parties), "letter": own.letters(*parties)}
+
+    def entry(self, alice: PeerId, bob: PeerId) -> Entry:
         return {
             "promise": msgspec.to_builtins(PROMISE),
             "swarm_id": self.manifest.swarm_id.hex(),
             "values": {str(number): count for number, count in self.counts.items()},
             "n_selected": self.n_selected,
+            "mask_secrets": {name: secret.hex() for name, secret in MASK_SECRETS.items()},
+            "mask_keys": {name: key.hex() for name, key in self.mask_keys(alice, bob).items()},
         }
 
     def relayed_entries(self, relays: Relays) -> list[Entry]:
@@ -183,7 +200,7 @@ class PrivateSwarm:
         """Relayed messages whose envelope is in order: forged ones, and others that are malformed inside."""
         seal = Seal(alice, self.manifest.swarm_id, self.sums)
         enrol = seal.seal(None, 1, TOKEN, HOPS, Enrol(bytes(32), bytes(32)))
-        pair = seal.seal(bob, 1, TOKEN, HOPS, Pair())
+        resolve = seal.seal(bob, 1, TOKEN, HOPS, SumResolve(EXCHANGE))
 
         def signed(one: Relayed) -> Relayed:
             signature = alice.sign(relay_signature_input(self.manifest.swarm_id, one))
@@ -197,9 +214,9 @@ class PrivateSwarm:
             ("another origin", Refusal.FORGED, dataclasses.replace(enrol, origin=bob)),
             ("another sum", Refusal.FORGED, dataclasses.replace(enrol, number=2)),
             ("another token", Refusal.FORGED, dataclasses.replace(enrol, token=TOKEN[::-1])),
-            ("another receiver", Refusal.FORGED, dataclasses.replace(pair, to=alice.peer_id)),
+            ("another receiver", Refusal.FORGED, dataclasses.replace(resolve, to=alice.peer_id)),
             ("another body", Refusal.FORGED, dataclasses.replace(enrol, body=msgpack.packb([b"\1" * 32, bytes(32)]))),
-            ("another kind", Refusal.FORGED, dataclasses.replace(pair, kind=int(SumKind.MASKED))),
+            ("another kind", Refusal.FORGED, dataclasses.replace(resolve, kind=int(SumKind.MASKED))),
             ("PAIR to everybody", Refusal.MALFORMED, body(SumKind.PAIR)),
             ("ENROL to one peer", Refusal.MALFORMED, body(SumKind.ENROL, bytes(32), bytes(32), to=bob)),
             ("an offer that is passed on", Refusal.MALFORMED, body(SumKind.OFFER, EXCHANGE, to=bob)),
@@ -231,6 +248,10 @@ class PrivateSwarm:
             }
             for why, reason, one in cases
         ]
+
+
+def _mask_key(name: str) -> MaskKey:
+    return MaskKey(X25519PrivateKey.from_private_bytes(MASK_SECRETS[name]))
 
 
 def _token(number: int) -> bytes:

@@ -1,11 +1,12 @@
 """Messages that pass through other peers: to everybody by flooding, to one peer along the way that its enrolment came.
 
-Every message is signed by its origin and passed on unchanged. Most floods are verified before they are passed on; the many
-(`UNPROVEN`) by whoever relies on them, and a message to one peer by that peer. A flood goes to all neighbours but those it came
-from, once. One for a single peer goes to the neighbour from which that peer's own enrolment came on the shortest way: each hop is
-nearer to it, without any routes to agree on. If that neighbour is gone the next one it came from is taken; if none is left any
-other, who may have one. What comes again has found none where it was sent, and is sent another: a search that no dead end holds.
-Its origin, which hears no answer, sends what is lost again, by any of its ways.
+Every message is signed by its origin and passed on unchanged; mask partners, who have a key in common, use that instead. Most
+floods are verified before they are passed on; the many (`UNPROVEN`) by whoever relies on them, and a message to one peer by
+that peer. A flood goes to all neighbours but those it came from, once. One for a single peer goes to the neighbour from which
+that peer's own enrolment came on the shortest way: each hop is nearer to it, without any routes to agree on. If that
+neighbour is gone the next one it came from is taken; if none is left any other, who may have one. What comes again has found
+none where it was sent, and is sent another: a search that no dead end holds. Its origin, which hears no answer, sends what is
+lost again, by any of its ways.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -24,6 +25,7 @@ from typing import Protocol
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.peer.messages import Refusal
 from p2prec.peer.sum_messages import (
+    BETWEEN_PARTNERS,
     FLOODED,
     ROUTED,
     UNPROVEN,
@@ -60,14 +62,18 @@ _OVERHEAD = 160
 class Sealer(Protocol):
     """Signs this peer's messages and opens those of others (`p2prec.wire.seal`)."""
 
-    def seal(self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage) -> Relayed: ...
+    def seal(
+        self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage, key: bytes | None = None
+    ) -> Relayed:
+        """key: authenticates the message, in place of a signature."""
+        ...
 
     def read(self, relayed: Relayed) -> SumMessage:
         """The message inside. Raises RemoteMisbehaviour if it is malformed."""
         ...
 
-    def is_genuine(self, relayed: Relayed) -> bool:
-        """Whether its signature is its origin's."""
+    def is_genuine(self, relayed: Relayed, key: bytes | None = None) -> bool:
+        """Whether its signature is its origin's, or, with a key, somebody's who has that."""
         ...
 
 
@@ -123,9 +129,12 @@ class Post:
         random_bytes: Callable[[int], bytes],
         hop_s: float,
         is_news: Callable[[Letter], bool] = lambda letter: True,
+        key_with: Callable[[int, PeerId], bytes | None] = lambda number, partner: None,
     ) -> None:
-        """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here."""
-        self.own_id, self._is_news = own_id, is_news
+        """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here. key_with: the
+        key that this peer has in common with a mask partner in a sum; None: it is none.
+        """
+        self.own_id, self._is_news, self._key_with = own_id, is_news, key_with
         self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
         self._sums: dict[int, _Sum] = {}
         self._outbox: dict[bytes, _Waiting] = {}
@@ -152,12 +161,15 @@ class Post:
     # --- sending ---
 
     def send(self, to: PeerId | None, number: int, message: SumMessage) -> None:
-        """Post an own message; it leaves with the next flush. to: None for everybody. Dropped if the sum is not open."""
+        """Post an own message; it leaves with the next flush. to: None for everybody. Dropped if the sum is not open, and
+        BETWEEN_PARTNERS if there is no key: the receiver is none, or has enrolled with a key that is none.
+        """
         assert isinstance(message, FLOODED if to is None else ROUTED)
         known = self._sums.get(number)
-        if known is None:
+        key = self._key_with(number, to) if to is not None and isinstance(message, BETWEEN_PARTNERS) else None
+        if known is None or (key is None and isinstance(message, BETWEEN_PARTNERS)):
             return
-        relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message)
+        relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message, key)
         name = relayed.signature
         if to is None:
             known.floods[name] = relayed
@@ -313,7 +325,10 @@ class Post:
             message = self._sealer.read(relayed)
         except RemoteMisbehaviour:
             return None
-        return Letter(relayed.origin, relayed.number, message) if self._sealer.is_genuine(relayed) else None
+        key = self._key_with(relayed.number, relayed.origin) if isinstance(message, BETWEEN_PARTNERS) else None
+        if (key is None and isinstance(message, BETWEEN_PARTNERS)) or not self._sealer.is_genuine(relayed, key):
+            return None
+        return Letter(relayed.origin, relayed.number, message)
 
     def _pass_on(self, neighbour: PeerId, relayed: Relayed, known_to: dict[PeerId, None]) -> None:
         known_to.setdefault(neighbour)

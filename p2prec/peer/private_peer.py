@@ -1,5 +1,5 @@
 """One peer of a swarm with a promise, sans I/O: both private sums in turn, and the agreement on items between them
-(protocols/privacy-v3.md).
+(protocols/privacy-v4.md).
 
 All times are seconds since 1970 (UTC), as the promise says them. `p2prec.peer.peer.Peer` drives it and carries what it returns:
 messages to neighbours, in order. Nothing that depends on the person leaves before `SumPeer` has put all noise in.
@@ -141,7 +141,7 @@ class PrivatePeer:
         self._times = {number: timetable(promise, number) for number in (POPULARITY, PAIRS)}
         self._began = now
         self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
-        self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news)
+        self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news, self._letter_key)
         self._sums: dict[int, SumPeer] = {}
         """Those under way in which this peer takes part."""
         self._watches: dict[int, DeathWatch] = {}
@@ -322,6 +322,10 @@ class PrivatePeer:
             case _:
                 return self._dispatch(number, one.receive(letter.origin, message, now, letter.proof))
         return []
+
+    def _letter_key(self, number: int, partner: PeerId) -> bytes | None:
+        one = self._sums.get(number)
+        return None if one is None else one.roster.letter_key(partner)
 
     def _is_news(self, letter: Letter) -> bool:
         """Whether what is said to everybody has to be passed on: not if all who would hear it have heard as much from here. Each

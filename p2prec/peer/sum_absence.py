@@ -2,7 +2,8 @@
 them.
 
 Nothing here trusts a single peer: a peer is absent if a quorum of its mask partners (`Roster.quorum`) say that it never told
-them of its masks. An honest peer tells all its partners, and waits for all that live, before it shows anything.
+them of its masks. An honest peer tells all its partners, and waits for all that live, before it shows anything. What is said
+is verified when it matters (`p2prec.peer.hearsay`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Set
 
-from p2prec.peer.sum_messages import MAX_SEEN, Returned, Seen
+from p2prec.peer.hearsay import Hearsay
+from p2prec.peer.sum_messages import MAX_SEEN, Proof, Returned, Seen, TakenOut, proven
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import THRESHOLD, join
 from p2prec.types import PeerId
@@ -31,14 +33,14 @@ class Absence:
         self._roster, self._dead = roster, dead
         self._withdrawn: set[PeerId] = set()
         self._seen: set[PeerId] = {own_id}
-        self._silent: dict[PeerId, set[PeerId]] = {}
-        """By peer: which of its partners say that it never said `Masked`."""
-        self._taken_out: dict[tuple[PeerId, PeerId], int] = {}
-        """By peer and absent partner: the peer's changes from which on that mask is out of its value."""
+        self._silent: Hearsay[PeerId, None] = Hearsay()
+        """About a peer, by its partners: that it never said `Masked`."""
+        self._taken_out: Hearsay[tuple[PeerId, PeerId], int] = Hearsay()
+        """About the owner of a mask and its absent partner: the speaker's changes from which on that mask is out of its value.
+        The speaker is the owner itself, or has taken the mask out for it.
+        """
         self._returned: dict[tuple[PeerId, PeerId], dict[int, bytes]] = {}
         """By dead owner of a mask and absent partner: shares of its key."""
-        self._corrected: dict[tuple[PeerId, PeerId], tuple[PeerId, int]] = {}
-        """By the same: who has taken the mask out for the owner, and that peer's changes from which on it has."""
 
     def saw(self, peers: Collection[PeerId]) -> None:
         """These have certainly contributed."""
@@ -49,18 +51,19 @@ class Absence:
         the dead of whom everybody has heard that somebody can restore them.
         """
         self.said_silent = silent
-        self._note(self.own_id, silent)
+        self._note(self.own_id, silent, proven)
         news = frozenset(sorted((self._seen & self._dead) - known_to_all)[:MAX_SEEN])
         return Seen(news, silent) if news or silent else None
 
-    def on_seen(self, sender: PeerId, message: Seen) -> None:
-        self.saw(message.peers)
-        self._note(sender, message.silent)
+    def on_seen(self, sender: PeerId, message: Seen, proof: Proof) -> None:
+        if message.peers and proof():  # seldom
+            self.saw(message.peers)
+        self._note(sender, message.silent, proof)
 
-    def _note(self, partner: PeerId, silent: frozenset[PeerId]) -> None:
+    def _note(self, partner: PeerId, silent: frozenset[PeerId], proof: Proof) -> None:
         for peer in silent:
             if self._roster.are_partners(peer, partner):
-                self._silent.setdefault(peer, set()).add(partner)
+                self._silent.hear(peer, partner, None, proof)
 
     def withdrew(self, peer: PeerId) -> None:
         """It says that it has shown its value to nobody. Whom it deceives otherwise is itself."""
@@ -75,18 +78,15 @@ class Absence:
             return True
         if peer in self._seen or peer not in self._dead:
             return False
-        return len(self._silent.get(peer, ())) >= self._roster.quorum(peer)
+        quorum = self._roster.quorum(peer)
+        return self._silent.n_heard(peer) >= quorum and len(self._silent.on(peer)) >= quorum
 
-    def took_out(self, peer: PeerId, owner: PeerId, absent: PeerId, changes: int) -> None:
-        """A peer's value is without an owner's mask with an absent one, from so many of that peer's changes on. owner: the peer
-        itself, or a dead one for which it has taken the mask out.
+    def took_out(self, peer: PeerId, message: TakenOut, proof: Proof = proven) -> None:
+        """A peer's value is without an owner's mask with an absent one. The owner is the peer itself, or a dead one for which it
+        has taken the mask out.
         """
-        if not self._roster.are_partners(owner, absent):
-            return
-        if peer == owner:
-            self._taken_out[owner, absent] = changes
-        else:
-            self._corrected[owner, absent] = peer, changes
+        if self._roster.are_partners(message.owner, message.absent):
+            self._taken_out.hear((message.owner, message.absent), peer, message.changes, proof)
 
     def to_return(self, owner: PeerId) -> list[Returned]:
         """What this peer holds of a dead one's mask keys, where the masks are with absent peers, and are in the state of it that
@@ -96,7 +96,9 @@ class Absence:
         return [
             Returned(owner, other, number, share)
             for other, (number, share) in self._roster.escrowed.get(owner, {}).items()
-            if other != owner and state < self._taken_out.get((owner, other), _NEVER) and self.is_absent(other)
+            if other != owner
+            and self.is_absent(other)
+            and state < self._taken_out.on((owner, other)).get(owner, _NEVER)
         ]
 
     def on_returned(self, message: Returned) -> None:
@@ -116,7 +118,7 @@ class Absence:
                 with contextlib.suppress(ValueError):
                     found.append((owner, absent, join(shares)))
         for owner, absent, _ in found:
-            self._corrected[owner, absent] = self.own_id, 0
+            self._taken_out.hear((owner, absent), self.own_id, 0)
         return found
 
     def _first_partner(self, absent: PeerId) -> PeerId | None:
@@ -124,8 +126,9 @@ class Absence:
 
     def _is_corrected(self, owner: PeerId, absent: PeerId) -> bool:
         """Whether somebody has taken a dead owner's mask out, and it has not come back since."""
-        if (owner, absent) not in self._corrected:
-            return False
-        peer, changes = self._corrected[owner, absent]
-        # Of the dead it is not known before they are restored.
-        return peer not in self._dead or self.restored.get(peer, _NEVER) >= changes
+        return any(
+            # Of the dead it is not known before they are restored.
+            peer not in self._dead or self.restored.get(peer, _NEVER) >= changes
+            for peer, changes in self._taken_out.on((owner, absent)).items()
+            if peer != owner
+        )

@@ -1,4 +1,5 @@
-"""What peers say to each other in a private sum (protocols/privacy-v3.md). All are signed and bounded by the layer below."""
+"""What peers say to each other in a private sum (protocols/privacy-v4.md). Layers below authenticate
+and bound them."""
 
 from __future__ import annotations
 
@@ -303,11 +304,12 @@ FLOODED = (
     *(Suspected, Alive, Gone, Withdrawn, Selection, Voided),
 )
 """For everybody: passed on from neighbour to neighbour."""
-UNPROVEN = (Enrol, Contributes, Claimed, Suspected)
+UNPROVEN = (Enrol, Contributes, Claimed, Suspected, Seen, TakenOut)
 """Of these, those whose signature is verified by whoever relies on it, not by everybody who passes it on. There is one of each
 person, or more, so that to verify them all would be most of what a sum costs a device. What is verified: enrolments of mask
-partners, the claim that wins, claims about oneself. `Contributes` proves itself; to suspect takes no proof, since anybody may.
-Whoever forges the rest gains no more than by inventing people, or by false claims of its own: it can spoil a sum.
+partners, the claim that wins, claims about oneself, what is said of absent partners whose masks this peer may have to take out.
+`Contributes` proves itself; to suspect takes no proof, since anybody may. Whoever forges the rest gains no more than by
+inventing people, or by false claims of its own: it can spoil a sum.
 """
 Proof = Callable[[], bool]
 """Verifies a message, when it is asked for the first time: whether its origin has really said so."""
@@ -320,6 +322,9 @@ def proven() -> bool:
 
 ROUTED = (Pair, Masked, MaskNoted, NotMasked, SumResolve, SumResolution)
 """For one peer, near or far: they find their way."""
+BETWEEN_PARTNERS = (Pair, Masked, MaskNoted, NotMasked)
+"""Of these, those that mask partners say to each other: authenticated by a key that both have, which takes a hundredth of a
+signature's time."""
 DIRECT = (
     *(SumOffer, SumAnswer, SumDecline, SumCommit, SumResolve, SumResolution),
     *(Sealed, Deposit, Witnessed, HandOver, ResultRequest, Result),
@@ -334,7 +339,7 @@ DIRECT = (
 class Relayed:
     """A message on its way from its origin through peers that are neither its origin nor, perhaps, its receiver.
 
-    Its signature is the origin's and covers all but `hops`.
+    Its signature is the origin's, or, BETWEEN_PARTNERS, an authentication code of the same length; it covers all but `hops`.
     """
 
     origin: PeerId

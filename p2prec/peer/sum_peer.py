@@ -1,4 +1,4 @@
-"""One peer in one private sum, from enrolment to result (protocols/privacy-v3.md). Without sockets, clock or global randomness.
+"""One peer in one private sum, from enrolment to result (protocols/privacy-v4.md). Without sockets, clock or global randomness.
 
 The driver calls `tick` at `next_deadline`, `receive` for every message, `peer_died` when the swarm has declared a peer dead
 (all living peers within `Timetable.notice_s`), and sends what it gets back. Messages between living peers arrive, in order;
@@ -301,7 +301,7 @@ class SumPeer:
             case Opened():
                 return self._burials.on_opened(sender, message, now)
             case TakenOut():
-                self._absence.took_out(sender, message.owner, message.absent, message.changes)
+                self._absence.took_out(sender, message, proof)
             case Deposit():
                 if sender in self.roster and is_acceptable(message.share, self.value.count):
                     self.value.keep_deposit(sender, message.share)
@@ -320,7 +320,7 @@ class SumPeer:
                 if message.peer in self.roster:
                     self._burials.handed_over.add(message.peer)
             case Seen():
-                self._absence.on_seen(sender, message)
+                self._absence.on_seen(sender, message, proof)
             case Withdrawn():
                 self._absence.withdrew(sender)
                 return self._taking_out.all() if self._phase > _TAKEN_OUT and not self._has_ended else []

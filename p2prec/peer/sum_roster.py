@@ -40,6 +40,7 @@ class Roster:
         """What `partners_of` has found among those who had enrolled by then."""
         self.escrowed: dict[PeerId, dict[PeerId, tuple[int, bytes]]] = {}
         """By owner of a key and the other partner of its mask: number and share, left with this peer."""
+        self._letter_keys: dict[PeerId, bytes | None] = {}
 
     def enrol(self) -> Enrol:
         return Enrol(self._key.public, hashlib.sha256(self.word).digest())
@@ -129,6 +130,17 @@ class Roster:
         except ValueError:
             return None
 
+    def letter_key(self, partner: PeerId) -> bytes | None:
+        """The key that authenticates what this peer and a mask partner say to each other; None of anybody who is no partner, has
+        not really enrolled, or whose public key is none.
+        """
+        if partner not in self._letter_keys:
+            # A proven enrolment stays, so the key does. An unproven one is proven now, or gone.
+            if partner not in self._enrolled or not self._is_partner(partner) or not self._is_proven(partner):
+                return None
+            self._letter_keys[partner] = self._key_for_letters(partner)
+        return self._letter_keys[partner]
+
     def refusal(self) -> str:
         """Why this peer must not contribute to this sum, in words; "" if it may."""
         partners, confirmed = len(self.partners), len(self._confirmed)
@@ -185,6 +197,13 @@ class Roster:
 
     def _sealing(self, partner: PeerId) -> bytes:
         return self._key.sealing(self._enrolled[partner].mask_key, self._swarm_id, self._epoch, self.own_id, partner)
+
+    def _key_for_letters(self, partner: PeerId) -> bytes | None:
+        try:
+            public = self._enrolled[partner].mask_key
+            return self._key.letters(public, self._swarm_id, self._epoch, self.own_id, partner)
+        except ValueError:
+            return None
 
     def _is_partner(self, peer: PeerId) -> bool:
         return self._are_partners(self.own_id, peer)

@@ -55,5 +55,6 @@ class TakingOut:
         return [self._taken_out(owner, absent)]
 
     def _taken_out(self, owner: PeerId, absent: PeerId) -> tuple[None, TakenOut]:
-        self._absence.took_out(self._value.own_id, owner, absent, self._value.changes)
-        return None, TakenOut(owner, absent, self._value.changes)
+        message = TakenOut(owner, absent, self._value.changes)
+        self._absence.took_out(self._value.own_id, message)
+        return None, message

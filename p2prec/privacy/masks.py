@@ -22,6 +22,7 @@ PUBLIC_KEY_BYTES = 32
 _PAIR = b"p2prec mask pair 1"
 _KEY = b"p2prec mask key 1"
 _SEALING = b"p2prec escrow key 1"
+_LETTERS = b"p2prec letter key 1"
 
 
 def are_partners(
@@ -40,8 +41,9 @@ def are_partners(
 class MaskKey:
     """One peer's secret for one sum. The public half goes to everybody in the roster; a new one for every sum."""
 
-    def __init__(self) -> None:
-        self._secret = X25519PrivateKey.generate()
+    def __init__(self, secret: X25519PrivateKey | None = None) -> None:
+        """secret: a new one, unless the protocol's test vectors are made."""
+        self._secret = secret or X25519PrivateKey.generate()
         self.public = self._secret.public_key().public_bytes_raw()
         """PUBLIC_KEY_BYTES bytes."""
         self._secrets: dict[bytes, bytes] = {}
@@ -58,6 +60,12 @@ class MaskKey:
         other way round: that one may have to be put together in public. Raises ValueError as `shared` does.
         """
         return self._derived(_SEALING, public, swarm_id, epoch, own, other)
+
+    def letters(self, public: bytes, swarm_id: SwarmId, epoch: int, own: PeerId, other: PeerId) -> bytes:
+        """The key by which both show that what they tell each other is theirs, KEY_BYTES bytes; apart from the others, as
+        `sealing` is. Raises ValueError as `shared` does.
+        """
+        return self._derived(_LETTERS, public, swarm_id, epoch, own, other)
 
     def _derived(self, label: bytes, public: bytes, swarm_id: SwarmId, epoch: int, own: PeerId, other: PeerId) -> bytes:
         if len(public) != PUBLIC_KEY_BYTES:

@@ -1,10 +1,11 @@
-"""Signatures of messages that pass through other peers (protocols/privacy-v3.md, "Relayed messages")."""
+"""Signatures and authentication codes of messages that pass through other peers (protocols/privacy-v4.md, "Relayed messages")."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 
-from p2prec.identity import Identity
+from p2prec.identity import SIGNATURE_BYTES, Identity
 from p2prec.peer.sum_messages import Relayed, SumMessage
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.signatures import Signatures
@@ -22,19 +23,27 @@ class Seal:
         self._identity, self._swarm_id, self._codec = identity, swarm_id, codec
         self._signatures = signatures or Signatures()
 
-    def seal(self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage) -> Relayed:
-        self._signatures.made += 1
+    def seal(
+        self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage, key: bytes | None = None
+    ) -> Relayed:
+        """A message of this peer's, on its way. key: 32 bytes that its receiver has as well, of a message BETWEEN_PARTNERS."""
         kind, body = self._codec.encode_body(message)
         unsigned = Relayed(self._identity.peer_id, to, number, token, hops, kind, body, b"")
-        signature = self._identity.sign(relay_signature_input(self._swarm_id, unsigned))
+        signed = relay_signature_input(self._swarm_id, unsigned)
+        if key is None:
+            self._signatures.made += 1
+        signature = self._identity.sign(signed) if key is None else _code(key, signed)
         return Relayed(unsigned.origin, to, number, token, hops, kind, body, signature)
 
     def read(self, relayed: Relayed) -> SumMessage:
         """The message inside, whoever has signed it. Raises RemoteMisbehaviour ("malformed")."""
         return self._codec.decode_body(relayed)
 
-    def is_genuine(self, relayed: Relayed) -> bool:
-        """Whether its signature is its origin's."""
+    def is_genuine(self, relayed: Relayed, key: bytes | None = None) -> bool:
+        """Whether its signature is its origin's; with a key, whether somebody has authenticated it by that."""
+        if key is not None:
+            code = _code(key, relay_signature_input(self._swarm_id, relayed))
+            return hmac.compare_digest(relayed.signature, code)
         self._signatures.asked += 1
         if self._codec.is_verified(relayed):
             return True
@@ -48,8 +57,13 @@ class Seal:
         return is_genuine
 
 
+def _code(key: bytes, signed: bytes) -> bytes:
+    """BLAKE2b under a key (RFC 7693), as long as a signature."""
+    return hashlib.blake2b(signed, key=key, digest_size=SIGNATURE_BYTES).digest()
+
+
 def relay_signature_input(swarm_id: SwarmId, relayed: Relayed) -> bytes:
-    """The 154 bytes that the origin signs. Every part has a fixed length; `hops` is not among them."""
+    """The 154 bytes that the origin signs or authenticates. Every part has a fixed length; `hops` is not among them."""
     return b"".join(
         (
             RELAY_DOMAIN,

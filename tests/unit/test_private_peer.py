@@ -110,7 +110,11 @@ class Rig:
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
 
     def hear_routed(self, origin: Identity, message: SumMessage, now: float, token: int = 0) -> Outbox:
-        relayed = Seal(origin, SWARM, CODEC).seal(OWN.peer_id, POPULARITY, token.to_bytes(8, "big"), 32, message)
+        """Of a mask partner."""
+        part = self.peer.sum_peer(POPULARITY)
+        assert part is not None
+        key = part.roster.letter_key(origin.peer_id)
+        relayed = Seal(origin, SWARM, CODEC).seal(OWN.peer_id, POPULARITY, token.to_bytes(8, "big"), 32, message, key)
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
 
     def routed(self) -> list[tuple[PeerId | None, SumMessage]]:

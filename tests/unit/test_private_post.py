@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 
 import pytest
@@ -15,6 +16,7 @@ from p2prec.peer.messages import Refusal
 from p2prec.peer.post import MAX_FLOODS_OF_ONE, MAX_HOPS, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.sum_messages import (
+    BETWEEN_PARTNERS,
     Alive,
     Claimed,
     Contributes,
@@ -24,8 +26,11 @@ from p2prec.peer.sum_messages import (
     Pair,
     Relayed,
     Relays,
+    Seen,
     SumMessage,
+    SumResolve,
     Suspected,
+    TakenOut,
 )
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.seal import Seal
@@ -50,6 +55,11 @@ SUM, HOP_S = 1, 0.5
 ENROL, MASKED = Enrol(bytes(32), bytes(32)), Masked(b"sealed shares")
 
 
+def letter_key(one: PeerId, other: PeerId) -> bytes:
+    """As if the two were mask partners."""
+    return hashlib.sha256("".join(sorted((one, other))).encode()).digest()
+
+
 class Line:
     """Peers in a row, each a neighbour of the next; posts only."""
 
@@ -57,7 +67,13 @@ class Line:
         tokens = itertools.count(1)
         signatures = Signatures()
         self.posts = [
-            Post(one.peer_id, Seal(one, SWARM, CODEC, signatures), lambda k: next(tokens).to_bytes(k, "big"), HOP_S)
+            Post(
+                one.peer_id,
+                Seal(one, SWARM, CODEC, signatures),
+                lambda k: next(tokens).to_bytes(k, "big"),
+                HOP_S,
+                key_with=lambda number, partner, own=one.peer_id: letter_key(own, partner),
+            )
             for one in IDENTITIES[:n]
         ]
         self.links = {frozenset((a, a + 1)) for a in range(n - 1)} | {frozenset(pair) for pair in extra}
@@ -213,7 +229,8 @@ def test_nothing_is_taken_of_a_sum_that_is_not_under_way() -> None:
 
 
 def sealed(message: SumMessage, number: int = 0, origin: int = 0, to: PeerId | None = None) -> Relayed:
-    return Seal(IDENTITIES[origin], SWARM, CODEC).seal(to, SUM, number.to_bytes(8, "big"), 32, message)
+    key = letter_key(IDS[origin], to) if to is not None and isinstance(message, BETWEEN_PARTNERS) else None
+    return Seal(IDENTITIES[origin], SWARM, CODEC).seal(to, SUM, number.to_bytes(8, "big"), 32, message, key)
 
 
 def forged(relayed: Relayed, number: int = 0) -> Relayed:
@@ -234,7 +251,14 @@ def test_a_forged_flood_is_refused_and_not_passed_on(field: str, value: object) 
     assert line.frames == 0
 
 
-@pytest.mark.parametrize("message", [ENROL, Contributes(bytes(32)), Claimed(IDS[2], 1, True), Suspected(IDS[2], 0)])
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(ENROL, Contributes(bytes(32)), Claimed(IDS[2], 1, True), Suspected(IDS[2], 0)),
+        *(Seen(frozenset(), frozenset({IDS[2]})), TakenOut(IDS[0], IDS[2], 1)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
 def test_what_everybody_says_is_proven_to_whoever_asks(message: SumMessage) -> None:
     """And to nobody else: it goes on unverified, but not if it is malformed."""
     line = Line(3)
@@ -285,6 +309,32 @@ def test_a_message_to_one_peer_is_verified_by_that_peer(changes: dict[str, objec
     assert list(line.posts[1].receive(IDS[0], Relays((wrong,)))) == []
     line.settle()
     assert not any(line.got)
+
+
+@pytest.mark.parametrize("key", [None, bytes(32)], ids=["signed", "by another key"])
+def test_mask_partners_authenticate_by_the_key_that_both_have_and_by_nothing_else(key: bytes | None) -> None:
+    line = Line(3)
+    seal = Seal(IDENTITIES[0], SWARM, CODEC)
+    wrong = seal.seal(IDS[1], SUM, bytes(8), 32, MASKED, key)
+    right = seal.seal(IDS[1], SUM, bytes(8), 32, MASKED, letter_key(IDS[0], IDS[1]))
+    assert [one.message for one in line.posts[1].receive(IDS[2], Relays((wrong, right)))] == [MASKED]
+
+
+def test_partners_who_exchange_from_afar_sign() -> None:
+    """Whoever has lost the link in an exchange need not be a mask partner."""
+    line = Line(3)
+    question = Seal(IDENTITIES[0], SWARM, CODEC).seal(IDS[1], SUM, bytes(8), 32, SumResolve(bytes(16)))
+    made_up = dataclasses.replace(question, origin=IDS[2])
+    assert [one.origin for one in line.posts[1].receive(IDS[2], Relays((made_up, question)))] == [IDS[0]]
+
+
+def test_nothing_is_said_between_partners_without_a_key() -> None:
+    post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k: bytes(k), HOP_S)
+    post.open(SUM)
+    post.send(IDS[1], SUM, MASKED)
+    assert post.due(0.0) == float("inf")
+    letter = Seal(IDENTITIES[1], SWARM, CODEC).seal(IDS[0], SUM, bytes(8), 32, MASKED, letter_key(IDS[0], IDS[1]))
+    assert list(post.receive(IDS[1], Relays((letter,)))) == []
 
 
 def test_what_came_before_a_forgery_counts() -> None:

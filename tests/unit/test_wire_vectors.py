@@ -15,7 +15,10 @@ import msgpack
 import numpy as np
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.manifest import CatalogueReference, LearningParameters, Manifest, PrivacyParameters, Promise
@@ -88,7 +91,7 @@ def test_every_message_type_is_in_a_conversation() -> None:
     assert {entry["type"] for entry in entries} == {int(kind) for kind in GENERATOR.MessageType}
 
 
-# --- private sums (privacy-v3.md) ---
+# --- private sums (privacy-v4.md) ---
 
 PRIVATE = INDEX["private"]
 
@@ -106,7 +109,7 @@ def test_the_private_conversation_is_understood() -> None:
 def test_every_kind_of_a_sums_message_is_in_the_vectors_and_in_the_text() -> None:
     direct = {msgpack.unpackb(_payload(entry))[1] for entry in PRIVATE["conversation"] if entry["type"] == 13}
     assert direct | {entry["kind"] for entry in PRIVATE["relayed"]} == {int(kind) for kind in SumKind}
-    text = (PROTOCOLS / "privacy-v3.md").read_text(encoding="utf-8")
+    text = (PROTOCOLS / "privacy-v4.md").read_text(encoding="utf-8")
     for kind in SumKind:
         assert f"| {int(kind)} | {kind.name} |" in text
 
@@ -127,7 +130,23 @@ def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
         signed = b"p2prec/3 relayed" + bytes.fromhex(PRIVATE["swarm_id"]) + origin + (to or bytes(32))
         signed += bytes([number]) + token + bytes([kind]) + hashlib.sha256(body).digest()
         assert signed.hex() == entry["signature_input"]
-        Ed25519PublicKey.from_public_bytes(alice).verify(signature, signed)
+        if kind in (SumKind.PAIR, SumKind.MASKED, SumKind.MASK_NOTED, SumKind.NOT_MASKED):
+            key = bytes.fromhex(PRIVATE["mask_keys"]["letter"])
+            assert signature == hashlib.blake2b(signed, key=key, digest_size=64).digest()
+        else:
+            Ed25519PublicKey.from_public_bytes(alice).verify(signature, signed)
+
+
+def test_keys_of_mask_partners_follow_from_the_text() -> None:
+    alice, bob = (
+        X25519PrivateKey.from_private_bytes(bytes.fromhex(PRIVATE["mask_secrets"][name])) for name in ("alice", "bob")
+    )
+    secret = bob.exchange(alice.public_key())
+    ids = sorted(INDEX["peers"][name]["peer_id"].encode() for name in ("alice", "bob"))
+    for name, key in PRIVATE["mask_keys"].items():
+        info = f"p2prec {name} key 1".encode() + bytes.fromhex(PRIVATE["swarm_id"]) + (1).to_bytes(8, "big")
+        derived = HKDF(hashes.SHA256(), 32, None, info + ids[0] + b"\0" + ids[1]).derive(secret)
+        assert derived.hex() == key
 
 
 @pytest.mark.parametrize("entry", PRIVATE["refused_relayed"], ids=lambda entry: entry["why"])
@@ -184,7 +203,7 @@ def test_the_text_names_every_field_and_reason_and_message() -> None:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
     for reason in GENERATOR.Refusal:
         assert f"| `{reason}` |" in text
-    text += (PROTOCOLS / "privacy-v3.md").read_text(encoding="utf-8")
+    text += (PROTOCOLS / "privacy-v4.md").read_text(encoding="utf-8")
     for kind in GENERATOR.MessageType:
         assert f"| {int(kind)} | {kind.name} |" in text
 
