@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import msgpack
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from msgspec.structs import replace
 
 from p2prec.identity import Identity
 from p2prec.manifest import Manifest, Promise
@@ -204,19 +204,19 @@ class PrivateSwarm:
 
         def signed(one: Relayed) -> Relayed:
             signature = alice.sign(relay_signature_input(self.manifest.swarm_id, one))
-            return dataclasses.replace(one, signature=signature)
+            return replace(one, signature=signature)
 
         def body(kind: SumKind, *fields: Any, to: PeerId | None = None) -> Relayed:
-            return signed(dataclasses.replace(enrol, kind=int(kind), body=msgpack.packb(list(fields)), to=to))
+            return signed(replace(enrol, kind=int(kind), body=msgpack.packb(list(fields)), to=to))
 
         bobs = Identity.from_seed(bytes([0xB0]) * 32).public_bytes
         cases: list[tuple[str, Refusal, Relayed]] = [
-            ("another origin", Refusal.FORGED, dataclasses.replace(enrol, origin=bob)),
-            ("another sum", Refusal.FORGED, dataclasses.replace(enrol, number=2)),
-            ("another token", Refusal.FORGED, dataclasses.replace(enrol, token=TOKEN[::-1])),
-            ("another receiver", Refusal.FORGED, dataclasses.replace(resolve, to=alice.peer_id)),
-            ("another body", Refusal.FORGED, dataclasses.replace(enrol, body=msgpack.packb([b"\1" * 32, bytes(32)]))),
-            ("another kind", Refusal.FORGED, dataclasses.replace(resolve, kind=int(SumKind.MASKED))),
+            ("another origin", Refusal.FORGED, replace(enrol, origin=bob)),
+            ("another sum", Refusal.FORGED, replace(enrol, number=2)),
+            ("another token", Refusal.FORGED, replace(enrol, token=TOKEN[::-1])),
+            ("another receiver", Refusal.FORGED, replace(resolve, to=alice.peer_id)),
+            ("another body", Refusal.FORGED, replace(enrol, body=msgpack.packb([b"\1" * 32, bytes(32)]))),
+            ("another kind", Refusal.FORGED, replace(resolve, kind=int(SumKind.MASKED))),
             ("PAIR to everybody", Refusal.MALFORMED, body(SumKind.PAIR)),
             ("ENROL to one peer", Refusal.MALFORMED, body(SumKind.ENROL, bytes(32), bytes(32), to=bob)),
             ("an offer that is passed on", Refusal.MALFORMED, body(SumKind.OFFER, EXCHANGE, to=bob)),

@@ -325,7 +325,7 @@ class Peer:
     # --- private sums ---
 
     def _handle_private(self, private: PrivatePeer, link: Link, message: Message, unix_now: float) -> None:
-        if not isinstance(message, InSum | Relays):
+        if not isinstance(message, (InSum, Relays)):
             raise RemoteMisbehaviour(Refusal.UNEXPECTED, "an exchange of tables in a swarm with a promise")
         if self.view.neighbours.get(link.remote_id) is not link:
             return  # this link is about to be closed: another one joins the same pair

@@ -154,7 +154,7 @@ class Codec:
         return self._message(kind, unpack_array(payload, max_items=MAX_ADDRESSES))
 
     def _payload(self, message: Message) -> bytes:
-        if isinstance(message, InSum | Relays):
+        if isinstance(message, (InSum, Relays)):
             if self._sums is None:
                 raise ValueError("this swarm has no private sums")
             if isinstance(message, InSum):

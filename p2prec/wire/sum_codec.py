@@ -74,8 +74,8 @@ from p2prec.wire.limits import EXCHANGE_ID_BYTES, TOKEN_BYTES
 MAX_CHANGES = 2**31 - 1
 MAX_INCARNATION = 2**16 - 1
 LAST_SUM: Final = 2
-_BODY = 6
-"""Which element of a relayed message its content is."""
+_HOPS = 4
+"""Which element of a relayed message says how far it may go: all others stay as they are on its way."""
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 256
 """Relayed messages that need not be checked again, with so large a body at most: together about five megabytes."""
 _SHARE_FIELDS = 5
@@ -176,7 +176,8 @@ class _Known:
     """As it came."""
     relayed: Relayed
     packed: bytes = b""
-    """As it goes on, if it has."""
+    """As it goes on, if it has, with so many hops left."""
+    packed_hops: int = -1
     message: SumMessage | None = None
     """What is inside, once somebody has looked."""
     is_verified: bool = False
@@ -221,10 +222,11 @@ class SumCodec:
 
     def _packed(self, relayed: Relayed) -> bytes:
         known = self._known(relayed)
-        if known is not None:
-            known.packed = known.packed or _pack_relayed(relayed)
-            return known.packed
-        return _pack_relayed(relayed)
+        if known is None:
+            return _pack_relayed(relayed)
+        if known.packed_hops != relayed.hops:
+            known.packed, known.packed_hops = _pack_relayed(relayed), relayed.hops
+        return known.packed
 
     def decode_relays(self, payload: bytes) -> Relays:
         """Their envelopes, checked; what is inside is opened when it is new (`p2prec.wire.seal`). Raises RemoteMisbehaviour."""
@@ -241,8 +243,11 @@ class SumCodec:
             raise malformed("a signature is not binary")
         known = self._remembered.get(signature)
         # True equals 1, and is none.
-        if known is not None and known.entry == entry and type(number) is type(hops) is type(kind) is int:
-            return known.relayed
+        if known is not None and type(number) is type(hops) is type(kind) is int:
+            if known.entry == entry:
+                return known.relayed
+            if known.entry[:_HOPS] == entry[:_HOPS] and known.entry[_HOPS + 1 :] == entry[_HOPS + 1 :]:
+                return known.relayed.with_hops(uint(hops, "hops", 0, MAX_HOPS))
         relayed = self._checked(origin, to, number, token, hops, kind, body, signature)
         if len(body) <= _REMEMBERED_BYTES:
             if len(self._remembered) >= _REMEMBERED:
@@ -279,7 +284,10 @@ class SumCodec:
 
     def _known(self, relayed: Relayed) -> _Known | None:
         known = self._remembered.get(relayed.signature)
-        return known if known is not None and known.relayed is relayed else None
+        if known is None:
+            return None
+        first = known.relayed
+        return known if first is relayed or first.with_hops(relayed.hops) == relayed else None
 
     # --- what is signed by its origin ---
 

@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from p2prec.identity import Identity
 from p2prec.manifest import Promise
@@ -106,7 +107,7 @@ class Rig:
     ) -> Outbox:
         relayed = Seal(origin, SWARM, CODEC).seal(None, POPULARITY, token.to_bytes(8, "big"), 32, message)
         if forged:
-            relayed = dataclasses.replace(relayed, signature=relayed.signature[::-1])
+            relayed = replace(relayed, signature=relayed.signature[::-1])
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
 
     def hear_routed(self, origin: Identity, message: SumMessage, now: float, token: int = 0) -> Outbox:

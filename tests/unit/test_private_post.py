@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
@@ -154,7 +154,7 @@ def test_of_several_ways_the_nearest_is_taken() -> None:
     enrolment = Seal(IDENTITIES[4], SWARM, CODEC).seal(None, SUM, bytes(8), MAX_HOPS, ENROL)
     post = line.posts[0]
     for neighbour, passed_on in ((IDS[1], 3), (IDS[2], 2)):
-        list(post.receive(neighbour, Relays((dataclasses.replace(enrolment, hops=MAX_HOPS - passed_on),))))
+        list(post.receive(neighbour, Relays((replace(enrolment, hops=MAX_HOPS - passed_on),))))
     list(post.receive(IDS[3], Relays((sealed(MASKED, to=IDS[4]),))))
     sent = [(to, relay) for to, frame in post.flush(IDS[1:4], post.due(0.0)) for relay in frame.relays]
     assert [relay.hops for to, relay in sent if relay.to is None and to == IDS[3]] == [MAX_HOPS - 4]
@@ -234,7 +234,7 @@ def sealed(message: SumMessage, number: int = 0, origin: int = 0, to: PeerId | N
 
 
 def forged(relayed: Relayed, number: int = 0) -> Relayed:
-    return dataclasses.replace(relayed, signature=number.to_bytes(64, "big"))
+    return replace(relayed, signature=number.to_bytes(64, "big"))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def forged(relayed: Relayed, number: int = 0) -> Relayed:
 )
 def test_a_forged_flood_is_refused_and_not_passed_on(field: str, value: object) -> None:
     line = Line(3)
-    changed = dataclasses.replace(sealed(Alive(1)), **{field: value})
+    changed = replace(sealed(Alive(1)), **{field: value})
     with pytest.raises(RemoteMisbehaviour) as refusal:
         list(line.posts[1].receive(IDS[0], Relays((changed,))))
     assert refusal.value.reason == Refusal.FORGED
@@ -266,7 +266,7 @@ def test_what_everybody_says_is_proven_to_whoever_asks(message: SumMessage) -> N
     letters = list(line.posts[1].receive(IDS[0], Relays((forged(flood), flood))))
     assert [(letter.message, letter.proof()) for letter in letters] == [(message, False), (message, True)]
     with pytest.raises(RemoteMisbehaviour) as refusal:
-        list(line.posts[1].receive(IDS[0], Relays((dataclasses.replace(forged(flood, 1), body=b"\x91\xc0"),))))
+        list(line.posts[1].receive(IDS[0], Relays((replace(forged(flood, 1), body=b"\x91\xc0"),))))
     assert refusal.value.reason == Refusal.MALFORMED
 
 
@@ -305,7 +305,7 @@ def test_a_forged_enrolment_after_the_genuine_one_goes_nowhere() -> None:
 def test_a_message_to_one_peer_is_verified_by_that_peer(changes: dict[str, object]) -> None:
     """Who has passed on what is forged or malformed is not to blame."""
     line = enrolled(Line(3))
-    wrong = dataclasses.replace(sealed(MASKED, to=IDS[2]), **changes)
+    wrong = replace(sealed(MASKED, to=IDS[2]), **changes)
     assert list(line.posts[1].receive(IDS[0], Relays((wrong,)))) == []
     line.settle()
     assert not any(line.got)
@@ -324,7 +324,7 @@ def test_partners_who_exchange_from_afar_sign() -> None:
     """Whoever has lost the link in an exchange need not be a mask partner."""
     line = Line(3)
     question = Seal(IDENTITIES[0], SWARM, CODEC).seal(IDS[1], SUM, bytes(8), 32, SumResolve(bytes(16)))
-    made_up = dataclasses.replace(question, origin=IDS[2])
+    made_up = replace(question, origin=IDS[2])
     assert [one.origin for one in line.posts[1].receive(IDS[2], Relays((made_up, question)))] == [IDS[0]]
 
 
@@ -339,7 +339,7 @@ def test_nothing_is_said_between_partners_without_a_key() -> None:
 
 def test_what_came_before_a_forgery_counts() -> None:
     line = Line(3)
-    relays = Relays((sealed(ENROL), dataclasses.replace(sealed(Gone(), 1), signature=bytes(64))))
+    relays = Relays((sealed(ENROL), replace(sealed(Gone(), 1), signature=bytes(64))))
     letters = line.posts[1].receive(IDS[0], relays)
     assert next(letters).message == ENROL
     with pytest.raises(RemoteMisbehaviour):
@@ -383,7 +383,7 @@ def test_messages_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_message_that_goes_astray_ends() -> None:
     line = enrolled(Line(3))
     line.frames = 0
-    last = dataclasses.replace(sealed(MASKED, to=IDS[2]), hops=0)
+    last = replace(sealed(MASKED, to=IDS[2]), hops=0)
     list(line.posts[1].receive(IDS[0], Relays((last,))))
     line.settle()
     assert line.frames == 0
