@@ -19,6 +19,7 @@ from p2prec.errors import RemoteMisbehaviour, TransportFailure
 from p2prec.peer.messages import Refusal
 from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.mismatch import NO_TLS_HERE, TransportMismatch, spoken_by
+from p2prec.transport.patience import Patience
 from p2prec.transport.socket_connection import SocketConnection
 from p2prec.transport.tcp import configure
 from p2prec.wire.limits import MAX_FRAME_BYTES
@@ -50,6 +51,7 @@ class TlsConnection(SocketConnection):
         self._buffer = bytearray()
         self._descriptor = sock.fileno()
         self._arrival: asyncio.Future[None] | None = None
+        self._patience = Patience(self._loop, self._too_late)
         self._room: asyncio.Future[None] | None = None
         """What a call of `receive`, and one of `send`, waits for; None while nobody does."""
         self._listening = False
@@ -71,8 +73,7 @@ class TlsConnection(SocketConnection):
     async def handshake(self, *, deadline_s: float) -> None:
         """Authenticate both sides. Raises TransportFailure, and closes, when that fails."""
         try:
-            async with asyncio.timeout(deadline_s):
-                await self._negotiate()
+            await self._negotiate(self._loop.time() + deadline_s)
             if self._tls.selected_alpn_protocol() != ALPN:
                 raise TransportFailure(f"the other side does not speak {ALPN}")
             self._remote_id = remote_peer_id(self._tls.getpeercert(binary_form=True))
@@ -88,12 +89,15 @@ class TlsConnection(SocketConnection):
         """See `Connection.send`. One frame at a time: concurrent calls wait for each other within their deadlines."""
         if len(frame) > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {len(frame)} bytes, at most {MAX_FRAME_BYTES}")
-        sent = False
+        sent, ends_at = False, self._loop.time() + deadline_s
         try:
-            async with asyncio.timeout(deadline_s), self._sending:
+            await _take(self._sending, ends_at)
+            try:
                 self._check_open()
                 self._encrypt(len(frame).to_bytes(PREFIX_BYTES, "big") + frame)
-                await self._flush()
+                await self._flush(ends_at)
+            finally:
+                self._sending.release()
             sent = True
         except TimeoutError:
             raise TransportFailure(f"a frame of {len(frame)} bytes was not taken within {deadline_s:g} s") from None
@@ -105,22 +109,29 @@ class TlsConnection(SocketConnection):
 
     async def receive(self, *, deadline_s: float) -> bytes:
         """See `Connection.receive`. After a missed deadline, or when cancelled, the next call goes on where this ended."""
+        ends_at = self._loop.time() + deadline_s
         try:
-            async with asyncio.timeout(deadline_s), self._receiving:
-                await self._fill_buffer(PREFIX_BYTES)
-                n_bytes = int.from_bytes(self._buffer[:PREFIX_BYTES], "big")
-                if n_bytes > MAX_FRAME_BYTES:
-                    await self.close()
-                    raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a frame of {n_bytes} bytes", fatal=True)
-                await self._fill_buffer(PREFIX_BYTES + n_bytes)
-                frame = bytes(memoryview(self._buffer)[PREFIX_BYTES : PREFIX_BYTES + n_bytes])
-                del self._buffer[: PREFIX_BYTES + n_bytes]
-                return frame
+            await _take(self._receiving, ends_at)
+            try:
+                return await self._next_frame(ends_at)
+            finally:
+                self._receiving.release()
         except TimeoutError:
             raise TransportFailure(f"no frame within {deadline_s:g} s") from None
         except OSError as error:
             await self.close()
             raise TransportFailure(f"receiving failed: {_reason(error)}") from error
+
+    async def _next_frame(self, ends_at: float) -> bytes:
+        await self._fill_buffer(PREFIX_BYTES, ends_at)
+        n_bytes = int.from_bytes(self._buffer[:PREFIX_BYTES], "big")
+        if n_bytes > MAX_FRAME_BYTES:
+            await self.close()
+            raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a frame of {n_bytes} bytes", fatal=True)
+        await self._fill_buffer(PREFIX_BYTES + n_bytes, ends_at)
+        frame = bytes(memoryview(self._buffer)[PREFIX_BYTES : PREFIX_BYTES + n_bytes])
+        del self._buffer[: PREFIX_BYTES + n_bytes]
+        return frame
 
     async def close(self) -> None:
         """See `Connection.close`. Tells the other side, if that can be done without waiting."""
@@ -130,6 +141,7 @@ class TlsConnection(SocketConnection):
         for waiter in (self._arrival, self._room):
             if waiter is not None:
                 _wake(waiter)
+        self._patience.close()
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
         with contextlib.suppress(OSError, ValueError):
@@ -139,7 +151,7 @@ class TlsConnection(SocketConnection):
         self._buffer.clear()
         self._on_close(self)
 
-    async def _negotiate(self) -> None:
+    async def _negotiate(self, ends_at: float) -> None:
         done = False
         while not done:
             try:
@@ -148,35 +160,43 @@ class TlsConnection(SocketConnection):
             except ssl.SSLWantReadError:
                 pass
             finally:
-                await self._flush()  # the next flight, or the alert that says why there is none
+                await self._flush(ends_at)  # the next flight, or the alert that says why there is none
             if not done:
-                await self._fill()
+                await self._fill(ends_at)
 
-    async def _fill_buffer(self, n_bytes: int) -> None:
+    async def _fill_buffer(self, n_bytes: int, ends_at: float) -> None:
         """Read until the buffer holds `n_bytes`; it grows with what has arrived, not with what was announced."""
         while len(self._buffer) < n_bytes:
             self._check_open()
+            if not self._received.pending and not self._tls.pending():  # as SSLWantReadError would say, at some cost
+                await self._fill(ends_at)
             try:
                 data = self._tls.read(_CHUNK_BYTES)
             except ssl.SSLWantReadError:
-                await self._fill()
+                await self._fill(ends_at)
                 continue
             if not data:
                 raise ConnectionResetError("the other side closed the connection")
             self._buffer += data
 
-    async def _fill(self) -> None:
+    async def _fill(self, ends_at: float) -> None:
         """Wait until more is in `_received`. A cancellation loses no byte: what arrives is there for the next call."""
         self._check_open()
         self._arrival = self._loop.create_future()
         if not self._listening:
             self._loop.add_reader(self._descriptor, self._on_readable)
             self._listening = True
+        self._patience.begin(ends_at)
         try:
             await self._arrival
         finally:
+            self._patience.end()
             self._arrival = None
         self._check_open()
+
+    def _too_late(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_exception(TimeoutError())
 
     def _on_readable(self) -> None:
         waiter = self._arrival
@@ -186,7 +206,7 @@ class TlsConnection(SocketConnection):
             self._listening = False
             return
         try:
-            self._take(self._socket.recv(_CHUNK_BYTES))
+            self._accept(self._socket.recv(_CHUNK_BYTES))
         except BlockingIOError:
             return
         except (OSError, TransportFailure) as error:
@@ -194,7 +214,7 @@ class TlsConnection(SocketConnection):
         else:
             waiter.set_result(None)
 
-    def _take(self, data: bytes) -> None:
+    def _accept(self, data: bytes) -> None:
         if not data:
             raise ConnectionResetError("the other side closed the connection")
         if not self._bytes_in and spoken_by(data) is TransportKind.LIBP2P:
@@ -214,14 +234,15 @@ class TlsConnection(SocketConnection):
         while view:
             view = view[self._tls.write(view) :]
 
-    async def _flush(self) -> None:
+    async def _flush(self, ends_at: float) -> None:
         view = memoryview(self._to_send.read())
         while view:
             self._check_open()
             try:
                 n_bytes = self._socket.send(view)
             except BlockingIOError:
-                await self._until_writable()
+                async with asyncio.timeout_at(ends_at):
+                    await self._until_writable()
                 continue
             self._bytes_out += n_bytes
             view = view[n_bytes:]
@@ -246,6 +267,15 @@ class TlsConnection(SocketConnection):
         for _ in range(_DRAIN_READS):
             if not self._socket.recv(_CHUNK_BYTES):
                 return
+
+
+async def _take(turn: asyncio.Lock, ends_at: float) -> None:
+    """Wait for one's turn. Raises TimeoutError."""
+    if turn.locked():
+        async with asyncio.timeout_at(ends_at):
+            await turn.acquire()
+    else:
+        await turn.acquire()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

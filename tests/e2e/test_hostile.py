@@ -163,7 +163,7 @@ async def oversized(member: Villain) -> None:
     start = (MAX_FRAME_BYTES + 1).to_bytes(4, "big") + bytes(1000)
     if isinstance(member.connection, TlsConnection):
         member.connection._encrypt(start)
-        await member.connection._flush()
+        await member.connection._flush(member.connection._loop.time() + 10.0)
     else:
         connection: Any = member.connection
         await connection._thread.submit(connection._session._frames.write, start)

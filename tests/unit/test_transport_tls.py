@@ -378,7 +378,7 @@ def _raw_test(body: Callable[[TlsConnection, Connection], Awaitable[None]]) -> N
 
 async def _send_raw(connection: TlsConnection, data: bytes) -> None:
     connection._encrypt(data)
-    await connection._flush()
+    await connection._flush(connection._loop.time() + LONG_S)
 
 
 @pytest.mark.parametrize("n_bytes", [MAX_FRAME_BYTES + 1, 0xFFFFFFFF])
