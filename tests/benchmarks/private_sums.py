@@ -71,7 +71,7 @@ START, ROUND_S = 100, 10.0
 """When the first sum begins; an exchange interval of the daemon."""
 CONTRIBUTING = 0.9
 """Of all people; most of those who die do so in the long time for enrolling, and contribute nothing."""
-MEASURED = 6
+MEASURED = 24
 """Peers of the private swarm that are measured, as far as they live to the end."""
 PLAIN_PEOPLE, PLAIN_MEASURED, PLAIN_ROUNDS = 24, 4, 60
 """Of the ordinary swarm; what a round costs a peer does not depend on how many others there are."""
