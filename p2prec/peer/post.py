@@ -168,9 +168,9 @@ class Post:
         BETWEEN_PARTNERS if there is no key: the receiver is none, or has enrolled with a key that is none.
         """
         assert isinstance(message, FLOODED if to is None else ROUTED)
-        known = self._sums.get(number)
-        key = self._key_with(number, to) if to is not None and isinstance(message, BETWEEN_PARTNERS) else None
-        if known is None or (key is None and isinstance(message, BETWEEN_PARTNERS)):
+        known, needs_key = self._sums.get(number), isinstance(message, BETWEEN_PARTNERS)
+        key = self._key_with(number, to) if needs_key and to is not None else None
+        if known is None or (needs_key and key is None):
             return
         relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message, key)
         name = relayed.signature
@@ -330,8 +330,9 @@ class Post:
             message = self._sealer.read(relayed)
         except RemoteMisbehaviour:
             return None
-        key = self._key_with(relayed.number, relayed.origin) if isinstance(message, BETWEEN_PARTNERS) else None
-        if (key is None and isinstance(message, BETWEEN_PARTNERS)) or not self._sealer.is_genuine(relayed, key):
+        needs_key = isinstance(message, BETWEEN_PARTNERS)
+        key = self._key_with(relayed.number, relayed.origin) if needs_key else None
+        if (needs_key and key is None) or not self._sealer.is_genuine(relayed, key):
             return None
         return Letter(relayed.origin, relayed.number, message)
 

@@ -337,10 +337,9 @@ DIRECT = (
 # --- how they travel ---
 
 
-class Relayed(
-    Struct, frozen=True, gc=False
-):  # each peer makes thousands in a sum: a dataclass takes five times as long
-    """A message on its way from its origin through peers that are neither its origin nor, perhaps, its receiver.
+class Relayed(Struct, frozen=True, gc=False):
+    """A message on its way from its origin through peers that are neither its origin nor, perhaps, its receiver. Each peer makes
+    thousands in a sum, so it is no dataclass, which takes five times as long to make.
 
     Its signature is the origin's, or, BETWEEN_PARTNERS, an authentication code of the same length; it covers all but `hops`.
     """
