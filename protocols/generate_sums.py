@@ -62,7 +62,8 @@ from p2prec.privacy.masks import MaskKey
 from p2prec.types import PeerId
 from p2prec.wire.codec import Codec
 from p2prec.wire.seal import Seal, relay_signature_input
-from p2prec.wire.sum_codec import SumCodec, SumKind
+from p2prec.wire.sum_codec import SumCodec
+from p2prec.wire.sum_kinds import SumKind
 
 PROMISE = Promise(
     epsilon=4.0,

@@ -8,8 +8,9 @@ import hmac
 from p2prec.identity import SIGNATURE_BYTES, Identity
 from p2prec.peer.sum_messages import Relayed, SumMessage
 from p2prec.types import PeerId, SwarmId
+from p2prec.wire.relay_codec import key_of
 from p2prec.wire.signatures import Signatures
-from p2prec.wire.sum_codec import SumCodec, key_of
+from p2prec.wire.sum_codec import SumCodec
 
 RELAY_DOMAIN = b"p2prec/3 relayed"
 

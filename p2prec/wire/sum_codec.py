@@ -6,21 +6,15 @@ The length of each sum's vector follows from the manifest, so a share of another
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from functools import lru_cache
 from typing import Any, Final
 
 import msgpack
 import numpy as np
 
-from p2prec.errors import RemoteMisbehaviour
-from p2prec.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, peer_id_of, public_bytes_of
+from p2prec.identity import PUBLIC_KEY_BYTES
 from p2prec.model.nearest import ROW, Levels, n_rows
 from p2prec.peer.escrow_box import CONTRIBUTION_OVERHEAD_BYTES, MAX_BOX_BYTES
 from p2prec.peer.inheritance import Trace
-from p2prec.peer.messages import Refusal
-from p2prec.peer.post import FRAME_RELAYS, MAX_HOPS
 from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, is_acceptable
 from p2prec.peer.sum_messages import (
     DIRECT,
@@ -69,59 +63,18 @@ from p2prec.privacy.masks import PUBLIC_KEY_BYTES as MASK_KEY_BYTES
 from p2prec.privacy.stream import KEY_BYTES
 from p2prec.types import IndexArray, Int8Array, Int16Array, PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
-from p2prec.wire.limits import EXCHANGE_ID_BYTES, TOKEN_BYTES
+from p2prec.wire.limits import EXCHANGE_ID_BYTES
+from p2prec.wire.relay_codec import LAST_SUM, RelayCodec, key_of, peer_of
+from p2prec.wire.sum_kinds import SumKind, kind_of
 
 MAX_CHANGES = 2**31 - 1
 MAX_INCARNATION = 2**16 - 1
-LAST_SUM: Final = 2
-_HOPS = 4
-"""Which element of a relayed message says how far it may go: all others stay as they are on its way."""
-_REMEMBERED, _REMEMBERED_BYTES = 4096, 256
-"""Relayed messages that need not be checked again, with so large a body at most: together about five megabytes."""
 _SHARE_FIELDS = 5
 _SHARE_OVERHEAD_BYTES = 128
 """More than msgpack, weight, trace and exchange id add to scales and levels."""
 _MAX_WEIGHT_STEPS = int(MAX_WEIGHT / WEIGHT_STEP)
 
 
-class SumKind(IntEnum):
-    """The messages of a private sum."""
-
-    ENROL = 1
-    PAIR = 2
-    MASKED = 3
-    MASK_NOTED = 4
-    NOT_MASKED = 5
-    WITNESSED = 6
-    DEPOSIT = 7
-    OFFER = 8
-    ANSWER = 9
-    DECLINE = 10
-    COMMIT = 11
-    RESOLVE = 12
-    RESOLUTION = 13
-    CLAIMED = 14
-    INHERITED = 15
-    HAND_OVER = 16
-    HANDED_OVER = 17
-    SEEN = 18
-    RETURNED = 19
-    SUSPECTED = 20
-    ALIVE = 21
-    GONE = 22
-    SELECTION = 23
-    VOIDED = 24
-    RESULT_REQUEST = 25
-    RESULT = 26
-    SEALED = 27
-    OPENED = 28
-    TAKEN_OUT = 29
-    CONTRIBUTES = 30
-    WITHDRAWN = 31
-
-
-_KINDS: Final = tuple(SumKind)
-"""From 1 on without a gap."""
 _KIND_OF: Final[dict[type, SumKind]] = {
     Enrol: SumKind.ENROL,
     Pair: SumKind.PAIR,
@@ -168,22 +121,6 @@ _BY_NAME: Final[dict[SumKind, type]] = {
 """Messages without content."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """A relayed message that was checked."""
-
-    entry: tuple[Any, ...]
-    """As it came."""
-    relayed: Relayed
-    packed: bytes = b""
-    """As it goes on, if it has, with so many hops left."""
-    packed_hops: int = -1
-    message: SumMessage | None = None
-    """What is inside, once somebody has looked."""
-    is_verified: bool = False
-    """Whether the signature was found to be the origin's."""
-
-
 class SumCodec:
     """The messages of one swarm's two sums. Holds no state but the sizes, and a bounded memory of what was checked before."""
 
@@ -193,9 +130,7 @@ class SumCodec:
         largest = max(n_rows(count) * (ROW * _widest(count) + 2) for count in counts.values())
         self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
-        self._remembered: dict[bytes, _Known] = {}
-        """By signature: the same message comes from one neighbour after the other, and goes to several."""
-        self._max_body_bytes = max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64
+        self._relays = RelayCodec(max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64)
 
     # --- on a link ---
 
@@ -210,84 +145,29 @@ class SumCodec:
         fields = unpack_array(payload, max_items=16)
         if len(fields) < 2:
             raise malformed("no sum and no kind")
-        number, kind = uint(fields[0], "sum", 1, LAST_SUM), _kind(fields[1])
+        number, kind = uint(fields[0], "sum", 1, LAST_SUM), kind_of(fields[1])
         if _TYPE_OF[kind] not in DIRECT:
             raise malformed(f"{kind.name} is not for a neighbour alone")
         return InSum(number, self._message(kind, fields[2:], number))
 
     def encode_relays(self, relays: Relays) -> bytes:
         """The payload of messages that are passed on."""
-        header: bytes = msgpack.Packer().pack_array_header(len(relays.relays))
-        return b"".join((header, *(self._packed(relayed) for relayed in relays.relays)))
-
-    def _packed(self, relayed: Relayed) -> bytes:
-        known = self._known(relayed)
-        if known is None:
-            return _pack_relayed(relayed)
-        if known.packed_hops != relayed.hops:
-            known.packed, known.packed_hops = _pack_relayed(relayed), relayed.hops
-        return known.packed
+        return self._relays.encode(relays)
 
     def decode_relays(self, payload: bytes) -> Relays:
         """Their envelopes, checked; what is inside is opened when it is new (`p2prec.wire.seal`). Raises RemoteMisbehaviour."""
-        entries = unpack_array(payload, max_items=FRAME_RELAYS)
-        return Relays(tuple(self._relayed(entry) for entry in entries))
-
-    def _relayed(self, entry: Any) -> Relayed:
-        if not isinstance(entry, tuple):
-            raise malformed("a relayed message is not an array")
-        origin, to, number, token, hops, kind, body, signature = exactly(entry, 8)
-        if not isinstance(body, bytes):
-            raise malformed("a body is not binary")
-        if not isinstance(signature, bytes):
-            raise malformed("a signature is not binary")
-        known = self._remembered.get(signature)
-        # True equals 1, and is none.
-        if known is not None and type(number) is type(hops) is type(kind) is int:
-            if known.entry == entry:
-                return known.relayed
-            if known.entry[:_HOPS] == entry[:_HOPS] and known.entry[_HOPS + 1 :] == entry[_HOPS + 1 :]:
-                return known.relayed.with_hops(uint(hops, "hops", 0, MAX_HOPS))
-        relayed = self._checked(origin, to, number, token, hops, kind, body, signature)
-        if len(body) <= _REMEMBERED_BYTES:
-            if len(self._remembered) >= _REMEMBERED:
-                self._remembered.clear()
-            self._remembered[signature] = _Known(entry, relayed)
-        return relayed
-
-    def _checked(
-        self, origin: Any, to: Any, number: Any, token: Any, hops: Any, kind: Any, body: bytes, signature: Any
-    ) -> Relayed:
-        if len(body) > self._max_body_bytes:
-            raise RemoteMisbehaviour(Refusal.OVERSIZED, f"a relayed body of {len(body)} bytes")
-        return Relayed(
-            peer_of(origin),
-            None if to == b"" else peer_of(to),
-            uint(number, "sum", 1, LAST_SUM),
-            binary(token, "token", TOKEN_BYTES),
-            uint(hops, "hops", 0, MAX_HOPS),
-            int(_kind(kind)),
-            body,
-            binary(signature, "signature", SIGNATURE_BYTES),
-        )
+        return self._relays.decode(payload)
 
     def is_verified(self, relayed: Relayed) -> bool:
         """Whether its signature is known to be its origin's: peers of one process share a codec."""
-        known = self._known(relayed)
+        known = self._relays.known(relayed)
         return known is not None and known.is_verified
 
     def note_verified(self, relayed: Relayed) -> None:
         """Its signature is its origin's."""
-        known = self._known(relayed)
+        known = self._relays.known(relayed)
         if known is not None:
             known.is_verified = True
-
-    def _known(self, relayed: Relayed) -> _Known | None:
-        known = self._remembered.get(relayed.signature)
-        if known is None:
-            return None
-        first = known.relayed
-        return known if first is relayed or first.with_hops(relayed.hops) == relayed else None
 
     # --- what is signed by its origin ---
 
@@ -298,10 +178,10 @@ class SumCodec:
 
     def decode_body(self, relayed: Relayed) -> SumMessage:
         """Raises RemoteMisbehaviour ("malformed") also for a message that does not travel so."""
-        known = self._known(relayed)
+        known = self._relays.known(relayed)
         if known is not None and known.message is not None:
             return known.message
-        kind = _kind(relayed.kind)
+        kind = kind_of(relayed.kind)
         if _TYPE_OF[kind] not in (FLOODED if relayed.to is None else ROUTED):
             raise malformed(f"{kind.name} does not travel so")
         message = self._message(kind, unpack_array(relayed.body, max_items=16), relayed.number)
@@ -464,29 +344,6 @@ class SumCodec:
         return items
 
 
-@lru_cache(maxsize=1 << 16)
-def key_of(peer: PeerId) -> bytes:
-    """The public key in a peer id."""
-    return public_bytes_of(peer)
-
-
-def peer_of(key: Any) -> PeerId:
-    """The peer with this public key, from outside."""
-    return _peer_of(binary(key, "peer", PUBLIC_KEY_BYTES))
-
-
-@lru_cache(maxsize=1 << 16)
-def _peer_of(key: bytes) -> PeerId:
-    return peer_id_of(key)
-
-
-def _pack_relayed(relayed: Relayed) -> bytes:
-    to = b"" if relayed.to is None else key_of(relayed.to)
-    fields = [key_of(relayed.origin), to, relayed.number, relayed.token, relayed.hops, relayed.kind, relayed.body]
-    packed: bytes = msgpack.packb([*fields, relayed.signature], use_bin_type=True)
-    return packed
-
-
 def _share_fields(share: Share) -> list[Any]:
     trace = share.trace
     return [
@@ -510,10 +367,6 @@ def _levels(data: Any, rows: int, widest: int) -> Int8Array | Int16Array:
     if len(data) == ROW * rows:
         return np.frombuffer(data, np.int8).reshape(rows, ROW)
     return np.frombuffer(data, "<i2").astype(np.int16, copy=False).reshape(rows, ROW)
-
-
-def _kind(value: Any) -> SumKind:
-    return _KINDS[uint(value, "kind", 1, len(_KINDS)) - 1]
 
 
 def _changes(value: Any) -> int:

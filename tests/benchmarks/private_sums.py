@@ -60,7 +60,8 @@ from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.seal import Seal
 from p2prec.wire.session import Session
 from p2prec.wire.signatures import Signatures
-from p2prec.wire.sum_codec import SumCodec, SumKind
+from p2prec.wire.sum_codec import SumCodec
+from p2prec.wire.sum_kinds import SumKind
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from p2prec.privacy.plan import PrivacyPlan
 from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import FloatArray, ItemKey
 from p2prec.wire.codec import MessageType
-from p2prec.wire.sum_codec import SumKind
+from p2prec.wire.sum_kinds import SumKind
 
 N_PEERS, N_ITEMS, N_PEOPLE = 60, 80, 50
 PROMISE = Promise(

@@ -28,7 +28,7 @@ from p2prec.transport.certificates import ALPN, remote_peer_id
 from p2prec.transport.tls_connection import PREFIX_BYTES
 from p2prec.wire.limits import MAX_FRAME_BYTES, PROTOCOL_VERSION
 from p2prec.wire.seal import Seal
-from p2prec.wire.sum_codec import SumKind
+from p2prec.wire.sum_kinds import SumKind
 
 PROTOCOLS = Path(__file__).parents[2] / "protocols"
 VECTORS = PROTOCOLS / "vectors"
