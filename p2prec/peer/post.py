@@ -106,8 +106,6 @@ class _Sum:
     """By origin, and whether it is proven: what others forge does not use up what it may say."""
     enrolments: dict[PeerId, Relayed] = field(default_factory=dict)
     """By origin: the first, unless it turned out to be forged."""
-    enrolled_by: set[bytes] = field(default_factory=set)
-    """Signatures of enrolments."""
     routes: dict[PeerId, list[tuple[int, PeerId]]] = field(default_factory=dict)
     """By origin: how far from it a neighbour is from which that enrolment came, and the neighbour; the nearest first."""
     passed: OrderedDict[bytes, dict[PeerId, None]] = field(default_factory=OrderedDict)
@@ -264,8 +262,7 @@ class Post:
             waiting = self._outbox.get(name)
             if waiting is not None:
                 waiting.known_to[neighbour] = None
-            if name in known.enrolled_by:
-                self._note_route(neighbour, relayed, known)
+            self._note_route(neighbour, relayed, known)
             return None
         message = self._sealer.read(relayed)
         is_proven = not isinstance(message, UNPROVEN)
@@ -282,7 +279,6 @@ class Post:
         )
         is_news = self._enrolled(relayed, known) if isinstance(message, Enrol) else self._is_news(letter)
         if is_news and isinstance(message, Enrol):
-            known.enrolled_by.add(name)
             self._note_route(neighbour, relayed, known)
             relayed = relayed.one_hop_on()
         known.floods[name] = relayed if is_news else None

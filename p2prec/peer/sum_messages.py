@@ -1,5 +1,4 @@
-"""What peers say to each other in a private sum (protocols/privacy-v4.md). Layers below authenticate
-and bound them."""
+"""What peers say to each other in a private sum (protocols/privacy-v4.md). The layer below bounds them, and knows who says so."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from p2prec.peer.escrow_box import Shares, seal, unseal
 from p2prec.peer.sum_messages import Enrol, Pair, Proof, proven
@@ -41,6 +41,7 @@ class Roster:
         self.escrowed: dict[PeerId, dict[PeerId, tuple[int, bytes]]] = {}
         """By owner of a key and the other partner of its mask: number and share, left with this peer."""
         self._letter_keys: dict[PeerId, bytes | None] = {}
+        """Of proven partners: what `letter_key` has found."""
 
     def enrol(self) -> Enrol:
         return Enrol(self._key.public, hashlib.sha256(self.word).digest())
@@ -109,7 +110,7 @@ class Roster:
 
     def on_pair(self, peer: PeerId, _pair: Pair) -> None:
         """A partner has this peer's key. Ignored from anybody who is none."""
-        if peer in self._enrolled and self._is_partner(peer) and self._is_proven(peer):
+        if self._is_proven_partner(peer):
             self._confirmed.add(peer)
 
     def keys(self) -> dict[PeerId, bytes]:
@@ -126,7 +127,7 @@ class Roster:
     def key_with(self, partner: PeerId) -> bytes | None:
         """The mask key with another participant; None if its public key is none."""
         try:
-            return self._key.shared(self._enrolled[partner].mask_key, self._swarm_id, self._epoch, self.own_id, partner)
+            return self._in_common(self._key.shared, partner)
         except ValueError:
             return None
 
@@ -136,9 +137,12 @@ class Roster:
         """
         if partner not in self._letter_keys:
             # A proven enrolment stays, so the key does. An unproven one is proven now, or gone.
-            if partner not in self._enrolled or not self._is_partner(partner) or not self._is_proven(partner):
+            if not self._is_proven_partner(partner):
                 return None
-            self._letter_keys[partner] = self._key_for_letters(partner)
+            try:
+                self._letter_keys[partner] = self._in_common(self._key.letters, partner)
+            except ValueError:
+                self._letter_keys[partner] = None
         return self._letter_keys[partner]
 
     def refusal(self) -> str:
@@ -196,14 +200,14 @@ class Roster:
         return one in self and other in self and self._are_partners(one, other)
 
     def _sealing(self, partner: PeerId) -> bytes:
-        return self._key.sealing(self._enrolled[partner].mask_key, self._swarm_id, self._epoch, self.own_id, partner)
+        return self._in_common(self._key.sealing, partner)
 
-    def _key_for_letters(self, partner: PeerId) -> bytes | None:
-        try:
-            public = self._enrolled[partner].mask_key
-            return self._key.letters(public, self._swarm_id, self._epoch, self.own_id, partner)
-        except ValueError:
-            return None
+    def _in_common(self, derive: Callable[[bytes, SwarmId, int, PeerId, PeerId], bytes], partner: PeerId) -> bytes:
+        """The key that a method of `MaskKey` makes with another participant. Raises ValueError if its public key is none."""
+        return derive(self._enrolled[partner].mask_key, self._swarm_id, self._epoch, self.own_id, partner)
+
+    def _is_proven_partner(self, peer: PeerId) -> bool:
+        return peer in self._enrolled and self._is_partner(peer) and self._is_proven(peer)
 
     def _is_partner(self, peer: PeerId) -> bool:
         return self._are_partners(self.own_id, peer)

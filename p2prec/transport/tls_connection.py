@@ -51,9 +51,10 @@ class TlsConnection(SocketConnection):
         self._buffer = bytearray()
         self._descriptor = sock.fileno()
         self._arrival: asyncio.Future[None] | None = None
-        self._patience = Patience(self._loop, self._too_late)
         self._room: asyncio.Future[None] | None = None
         """What a call of `receive`, and one of `send`, waits for; None while nobody does."""
+        self._patience = Patience(self._loop, self._too_late)
+        """How long a call of `receive`, or the handshake, waits."""
         self._listening = False
         """Whether the loop watches for what arrives: between two calls as well, since registering costs more than reading."""
         self._on_close = on_close

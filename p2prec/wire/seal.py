@@ -33,7 +33,9 @@ class Seal:
         signed = relay_signature_input(self._swarm_id, unsigned)
         if key is None:
             self._signatures.made += 1
-        signature = self._identity.sign(signed) if key is None else _code(key, signed)
+            signature = self._identity.sign(signed)
+        else:
+            signature = _code(key, signed)
         return Relayed(unsigned.origin, to, number, token, hops, kind, body, signature)
 
     def read(self, relayed: Relayed) -> SumMessage:

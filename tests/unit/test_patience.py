@@ -42,9 +42,18 @@ def loop() -> Iterator[Loop]:
     loop.close()
 
 
-def test_a_wait_that_takes_too_long_ends_when_it_should(loop: Loop) -> None:
-    ended: list[float] = []
-    patience = Patience(loop, lambda: ended.append(loop.time()))
+@pytest.fixture
+def ended() -> list[float]:
+    """When waits have taken too long."""
+    return []
+
+
+@pytest.fixture
+def patience(loop: Loop, ended: list[float]) -> Patience:
+    return Patience(loop, lambda: ended.append(loop.time()))
+
+
+def test_a_wait_that_takes_too_long_ends_when_it_should(loop: Loop, patience: Patience, ended: list[float]) -> None:
     patience.begin(110.0)
     loop.pass_time(109.0)
     assert not ended
@@ -63,9 +72,9 @@ def test_waits_that_end_in_time_need_one_timer(loop: Loop) -> None:
     assert not loop.timers
 
 
-def test_the_timer_of_an_earlier_wait_moves_on_to_the_one_under_way(loop: Loop) -> None:
-    ended: list[float] = []
-    patience = Patience(loop, lambda: ended.append(loop.time()))
+def test_the_timer_of_an_earlier_wait_moves_on_to_the_one_under_way(
+    loop: Loop, patience: Patience, ended: list[float]
+) -> None:
     patience.begin(110.0)
     patience.end()
     loop.pass_time(105.0)
@@ -76,9 +85,9 @@ def test_the_timer_of_an_earlier_wait_moves_on_to_the_one_under_way(loop: Loop) 
     assert ended == [130.0]
 
 
-def test_a_shorter_wait_after_a_longer_one_is_not_kept_waiting(loop: Loop) -> None:
-    ended: list[float] = []
-    patience = Patience(loop, lambda: ended.append(loop.time()))
+def test_a_shorter_wait_after_a_longer_one_is_not_kept_waiting(
+    loop: Loop, patience: Patience, ended: list[float]
+) -> None:
     patience.begin(160.0)
     patience.end()
     patience.begin(101.0)
