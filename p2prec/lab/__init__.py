@@ -1,6 +1,6 @@
 """Swarms of thousands in one program, with the product's own kernels; nothing that a device runs imports this.
 
-The cores are shared out among processes (`compiled.team`), so BLAS gets one thread in each unless the environment says otherwise.
+The cores are shared out among processes (`team`), so BLAS gets one thread in each unless the environment says otherwise.
 With two, a swarm with 24 factors took 4.7 times as long on two cores (docs/research/0004-learning-core.md). This must come before
 the first import of numpy, which reads it then.
 """

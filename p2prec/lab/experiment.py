@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ import numpy as np
 
 import p2prec
 from p2prec.errors import DataError, UsageError
-from p2prec.lab.baselines.base import Training
+from p2prec.lab.baselines.base import Baseline, Fitted, OnRound, Training
 from p2prec.lab.baselines.registry import baselines
 from p2prec.lab.config import MAX_SIMULATED_PEERS, LabConfig
 from p2prec.lab.dataset import LabData, load, sample_people, take_people
-from p2prec.lab.engines import Moment, measured_rounds, moments
+from p2prec.lab.engines import measured_rounds, moments
 from p2prec.lab.evaluate import Judge, Judgement, paired
+from p2prec.lab.side_by_side import side_by_side
 from p2prec.lab.splits import LabSplit, split, split_people
+from p2prec.lab.team import team_size
 
 RUN_BASELINES = ("central", "popularity", "alone", "gossip_learning")
 OnProgress = Callable[[str, int, int, str], None]
@@ -53,6 +56,19 @@ class Result:
     """Per peer and round."""
     received_bytes: float
     rounds: int
+    own_rss_bytes: int = 0
+    """The most memory of a process that did nothing else; 0 if it had none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the rounds of the swarm took."""
+
+    messages: int
+    peer_rounds_per_second: float
+    consensus_distance: float
+    """At the end."""
+    peak_rss_bytes: int
 
 
 def prepare(config: LabConfig, data_dir: Path, cache: Path) -> Task:
@@ -75,27 +91,29 @@ def run(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress)
     """The report of `p2prec lab run` (docs/how-to/lab.md explains each field)."""
     started = time.perf_counter()
     task = prepare(config, data_dir, cache)
-    swarm, moment, per_round = run_swarm(task, on_progress)
-    results = {"swarm": swarm} | run_baselines(task, RUN_BASELINES, on_progress)
-    n_peers = task.parts.n_peers
+    swarm, cost, per_round = run_swarm(task, on_progress)
+    at_once = team_size(task.parts.n_peers)
+    compared = run_baselines(task, RUN_BASELINES, on_progress, at_once=at_once)
+    results = {"swarm": swarm} | compared
+    beside = sum(sorted(result.own_rss_bytes for result in compared.values())[-at_once:])
     return {
         **{name: result.judgement.figures for name, result in results.items()},
         "swarm_over_central": paired(swarm.judgement, results["central"].judgement),
         "per_round": per_round,
         "bytes_per_peer_round": swarm.sent_bytes,
-        "messages": moment.messages,
-        "peer_rounds_per_second": moment.peer_rounds / max(moment.seconds, 1e-9),
+        "messages": cost.messages,
+        "peer_rounds_per_second": cost.peer_rounds_per_second,
         "seconds": time.perf_counter() - started,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "consensus_distance": moment.consensus_distance,
+        "peak_rss_bytes": max(cost.peak_rss_bytes, rss_bytes() + beside),
+        "consensus_distance": cost.consensus_distance,
         "fairness": {name: result.judgement.fairness for name, result in results.items()},
-        "config": describe(task) | {"n_peers": n_peers},
+        "config": describe(task) | {"n_peers": task.parts.n_peers},
         "versions": versions(),
     }
 
 
-def run_swarm(task: Task, on_progress: OnProgress) -> tuple[Result, Moment, list[dict[str, Any]]]:
-    """The swarm's result, its last moment, and its figures on the way."""
+def run_swarm(task: Task, on_progress: OnProgress) -> tuple[Result, Cost, list[dict[str, Any]]]:
+    """The swarm's result, what it took, and its figures on the way. Its memory and processes are free again."""
     config, n_peers = task.config, task.parts.n_peers
     wanted, per_round, figure = set(measured_rounds(config)), [], ""
     for moment in moments(config, task.train, task.rng(2)):
@@ -113,33 +131,48 @@ def run_swarm(task: Task, on_progress: OnProgress) -> tuple[Result, Moment, list
             figure = headline(judgement)
         on_progress("swarm", moment.round, config.rounds, figure)
     sent = moment.sent_bytes / (n_peers * config.rounds)
-    return Result(judgement, moment.seconds, sent, sent, config.rounds), moment, per_round
+    speed = moment.peer_rounds / max(moment.seconds, 1e-9)
+    cost = Cost(moment.messages, speed, moment.consensus_distance, peak_rss_bytes())
+    return Result(judgement, moment.seconds, sent, sent, config.rounds), cost, per_round
 
 
-def run_baselines(task: Task, names: Sequence[str] | None, on_progress: OnProgress) -> dict[str, Result]:
-    """The named baselines that fit the objective; None: all. Raises UsageError for a name that there is not."""
+def run_baselines(
+    task: Task, names: Sequence[str] | None, on_progress: OnProgress, *, at_once: int = 1
+) -> dict[str, Result]:
+    """The named baselines that fit the objective; None: all. Raises UsageError for a name that there is not.
+
+    at_once: how many at a time, each in a process of its own if more than one.
+    """
     config = task.config
     known = baselines(config.learning_parameters(), config.privacy_parameters(), config.swarm_seed)
-    unknown = [name for name in names or () if name not in known]
+    chosen = list(names or known)
+    unknown = [name for name in chosen if name not in known]
     if unknown:
         raise UsageError(
             f"no {config.objective} baseline {', '.join(unknown)}", remedy=f"there are: swarm, {', '.join(known)}"
         )
+    totals = {name: task.parts.n_peers if name == "alone" else config.rounds for name in chosen}
+
+    def on_step(name: str, done: int) -> None:
+        on_progress(name, min(done, totals[name]), totals[name], "")
+
+    fits = side_by_side({name: partial(_fit, task, known[name]) for name in chosen}, at_once, on_step)
     results = {}
-    for name in names or known:
-        total = task.parts.n_peers if name == "alone" else config.rounds
-        on_progress(name, 0, total, "")
-        started = time.perf_counter()
-        fitted = known[name].fit(
-            task.train,
-            task.rng(3, zlib.crc32(name.encode())),
-            lambda done, name=name, total=total: on_progress(name, min(done, total), total, ""),  # type: ignore[misc]
-        )
-        seconds = time.perf_counter() - started
+    for name, fit in fits.items():
+        fitted, seconds = fit.result
         judgement = task.judge.judge(fitted.scores)
-        on_progress(name, total, total, headline(judgement))
-        results[name] = Result(judgement, seconds, fitted.sent_bytes, fitted.received_bytes, fitted.rounds)
+        on_progress(name, totals[name], totals[name], headline(judgement))
+        sent, received = fitted.sent_bytes, fitted.received_bytes
+        results[name] = Result(judgement, seconds, sent, received, fitted.rounds, fit.peak_rss_bytes)
     return results
+
+
+def _fit(task: Task, baseline: Baseline, on_round: OnRound) -> tuple[Fitted, float]:
+    """A baseline after training, and the seconds that it took."""
+    on_round(0)
+    started = time.perf_counter()
+    fitted = baseline.fit(task.train, task.rng(3, zlib.crc32(baseline.name.encode())), on_round)
+    return fitted, time.perf_counter() - started
 
 
 def headline(judgement: Judgement) -> str:
@@ -176,11 +209,16 @@ def peak_rss_bytes() -> int:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = sum(_own_kilobytes(child.pid) for child in multiprocessing.active_children())
+    children = sum(_kilobytes(child.pid, "RssAnon:") for child in multiprocessing.active_children())
     return peak if sys.platform == "darwin" else (peak + children) * 1024
 
 
-def _own_kilobytes(process: int | None) -> int:
+def rss_bytes() -> int:
+    """What this process has resident now; 0 where the system does not tell."""
+    return _kilobytes("self", "VmRSS:") * 1024
+
+
+def _kilobytes(process: int | str | None, kind: str) -> int:
     status = Path(f"/proc/{process}/status")
     lines = status.read_text("ascii").splitlines() if status.exists() else []
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith(kind))

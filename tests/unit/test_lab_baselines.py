@@ -30,6 +30,7 @@ from p2prec.lab.baselines.registry import baselines
 from p2prec.lab.dataset import person_of_row
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.schedule import rounds_between_contributions
+from p2prec.model.state import initial_state
 from p2prec.peer.learner import Learner
 from p2prec.peer.quality import alone_scores
 
@@ -311,6 +312,17 @@ def test_central_is_a_swarm_in_perfect_consensus(objective: Objective) -> None:
     in_consensus = np.stack([learner.scores() for learner in learners])
     central = Central(learning, privacy, SEED).fit(train, rng()).scores
     np.testing.assert_allclose(central, in_consensus, rtol=2e-3, atol=2e-3)
+
+
+def test_central_draws_the_noise_of_all_as_one() -> None:
+    """As much as everybody's own would add up to: with a tiny clip norm nothing else is left."""
+    train, learning = training("explicit", rounds=1), SMALL["explicit"]
+    privacy = PrivacyParameters(noise_multiplier=1e6, clip_norm=1e-3, gram_clip_norm=2e-3)
+    central, state = Central(learning, privacy, SEED), initial_state(learning, SEED, train.histories.catalogue.keys)
+    drawn = [central._mean_contribution(state, train.histories, rng(seed)) for seed in range(50)]
+    for name, norm in (("gradient", 1e-3), ("evidence", 1e-3), ("gram", 2e-3)):
+        spread = np.std([getattr(one, name) for one in drawn])
+        assert spread == pytest.approx(1e6 * norm / np.sqrt(train.n_people), rel=0.1), name
 
 
 @pytest.mark.parametrize("objective", ["implicit", "explicit"])

@@ -16,6 +16,7 @@ from p2prec.cli import lab
 from p2prec.errors import UsageError
 from p2prec.lab.config import assigned, config_from
 from p2prec.lab.engines import measured_rounds
+from p2prec.lab.experiment import RUN_BASELINES, prepare, run_baselines
 from p2prec.lab.sweep import read_sweep
 
 RESULTS = ["swarm", "central", "popularity", "alone", "gossip_learning"]
@@ -93,6 +94,14 @@ def test_the_same_seed_gives_the_same_report(data: Path, tmp_path: Path, monkeyp
         assert p2prec(monkeypatch, arguments) == 0
         reports.append(without_clock(json.loads(out.read_text())))
     assert reports[0] == reports[1] != reports[2]
+
+
+def test_baselines_side_by_side_come_to_the_same(data: Path, tmp_path: Path) -> None:
+    task = prepare(config_from({"data": str(data), "rounds": 3, "learning": {"n_factors": 2}}), data, tmp_path)
+    one_by_one, together = (run_baselines(task, RUN_BASELINES, lambda *_: None, at_once=n) for n in (1, 2))
+    assert list(one_by_one) == list(together) == RESULTS[1:]
+    for name, one in one_by_one.items():
+        assert one.judgement.figures == together[name].judgement.figures, name
 
 
 def test_production_peers_come_to_the_same_report(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from p2prec.errors import UsageError
-from p2prec.lab.compiled import team as team_module
-from p2prec.lab.compiled.team import Team, Wait, shared, team_size
+from p2prec.lab import team as team_module
+from p2prec.lab.team import Team, Wait, shared, team_size
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the operating system's fork")
 

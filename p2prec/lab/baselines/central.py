@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from msgspec import structs
 
 from p2prec.data.histories import Histories
 from p2prec.lab.baselines.base import BOTH, Fitted, Objective, OnRound, Training, silent
@@ -44,13 +46,19 @@ class Central:
 
     def _mean_contribution(self, state: ModelState, histories: Histories, rng: np.random.Generator) -> Contribution:
         gram = None if self.learning.objective == "explicit" else item_gram(self.learning, state.item_factors[None])
+        clipping = structs.replace(self.privacy, noise_multiplier=0.0)
         totals = [np.zeros(table.shape) for table in (state.gradient, state.evidence, state.gram)]
         for rows, people in people_in_chunks(histories):
             n = rows.stop - rows.start
             factors = np.broadcast_to(state.item_factors, (n, *state.item_factors.shape))
             limit = self.privacy.max_items_per_contribution
             own = people.contribution(self.learning, factors, limit, rng, gram=gram)
-            sent = privatize(self.privacy, own, rng, peer_axes=1)
-            for total, part in zip(totals, (sent.gradient, sent.evidence, sent.gram), strict=True):
+            clipped = privatize(clipping, own, rng, peer_axes=1)
+            for total, part in zip(totals, (clipped.gradient, clipped.evidence, clipped.gram), strict=True):
                 total += part.sum(axis=0)
-        return Contribution(*((total / len(histories)).astype(np.float32) for total in totals))
+        # The independent noise of n people adds up to noise of sqrt(n) times its standard deviation: drawn as one.
+        n = len(histories)
+        norms = (self.privacy.clip_norm, self.privacy.clip_norm, self.privacy.gram_clip_norm)
+        for total, norm in zip(totals, norms, strict=True):
+            total += self.privacy.noise_multiplier * norm * math.sqrt(n) * rng.standard_normal(total.shape)
+        return Contribution(*((total / n).astype(np.float32) for total in totals))

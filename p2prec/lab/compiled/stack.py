@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2prec.lab.compiled.team import shared
+from p2prec.lab.team import shared
 from p2prec.model.state import FIELDS, ModelState
 from p2prec.types import DoubleArray, FloatArray
 

@@ -14,9 +14,9 @@ from p2prec.lab.compiled.exchange import draw_answers, exchange, levels_of
 from p2prec.lab.compiled.machine import generators, is_kept
 from p2prec.lab.compiled.stack import StackedStates
 from p2prec.lab.compiled.step import Steps
-from p2prec.lab.compiled.team import Team, Wait, shared, team_size
 from p2prec.lab.schedule import Conditions, Fate, independent_batches
 from p2prec.lab.swarm import LabSwarm
+from p2prec.lab.team import Team, Wait, shared, team_size
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 from p2prec.model.quantize import part_rows, table_shapes
 from p2prec.model.state import ModelState, initial_state
