@@ -17,8 +17,7 @@ from p2prec.daemon.sum_notes import SumNote, load_notes
 from p2prec.manifest import Manifest
 from p2prec.privacy.accountant import epsilon_of_mu
 from p2prec.privacy.ledger import Budget
-from p2prec.privacy.plan import COLLUDING
-from p2prec.privacy.sum_budget import SUMS
+from p2prec.privacy.plan import COLLUDING, SUMS
 from p2prec.storage.mark import LedgerMark
 from p2prec.storage.state import StateDirectory
 from p2prec.storage.store import Store

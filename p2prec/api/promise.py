@@ -9,8 +9,7 @@ import msgspec
 
 from p2prec.daemon.sum_notes import SumNote
 from p2prec.manifest import Promise
-from p2prec.privacy.plan import COLLUDING
-from p2prec.privacy.sum_budget import SUMS
+from p2prec.privacy.plan import COLLUDING, SUMS
 
 WHAT = {1: "what is popular", 2: "tastes"}
 """What each sum is about."""

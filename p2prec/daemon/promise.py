@@ -25,7 +25,7 @@ from p2prec.model.pairs import PairModel, pair_scores, pair_statistic, popularit
 from p2prec.peer.private_peer import PrivatePeer, sizes_of
 from p2prec.peer.quality import Quality, quality_of
 from p2prec.peer.sum_peer import SumPeer
-from p2prec.privacy.sum_budget import SUMS
+from p2prec.privacy.plan import SUMS
 from p2prec.storage.store import Store
 from p2prec.types import FloatArray, IndexArray, SwarmId
 from p2prec.wire.seal import Seal

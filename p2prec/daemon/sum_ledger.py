@@ -11,7 +11,8 @@ import time
 
 from p2prec.errors import StoreError
 from p2prec.manifest import Promise
-from p2prec.privacy.sum_budget import SUMS, SumBudget
+from p2prec.privacy.plan import SUMS
+from p2prec.privacy.sum_budget import SumBudget
 from p2prec.storage.mark import LedgerMark
 from p2prec.storage.store import Store
 from p2prec.types import SwarmId

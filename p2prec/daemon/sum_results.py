@@ -19,10 +19,9 @@ from p2prec.model.pairs import (
     popularity_of,
 )
 from p2prec.peer.sum_outcome import SumOutcome
+from p2prec.privacy.plan import PAIRS, POPULARITY
 from p2prec.storage.records import StoredModel
 from p2prec.types import FloatArray, IndexArray, SwarmId
-
-_POPULARITY, _PAIRS = 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +39,7 @@ class SumResults:
 
     def model(self) -> PairModel | None:
         """What to recommend by: popularity after the first sum, taste after the second. None before."""
-        vote, pairs = self.outcomes.get(_POPULARITY), self.outcomes.get(_PAIRS)
+        vote, pairs = self.outcomes.get(POPULARITY), self.outcomes.get(PAIRS)
         if vote is None:
             return None
         popularity, noise_std = popularity_of(vote.mean), vote.noise_std * math.sqrt(POPULARITY_ITEMS)
@@ -68,9 +67,9 @@ def from_stored(stored: StoredModel | None, n_items: int) -> SumResults:
     if not all(np.isfinite(table).all() for table in stored.tables.values()):
         raise StoreError("the saved results of the private sums are damaged: not finite")
     selected = _selected(stored, n_items) if "selected" in stored.tables else None
-    outcomes = {_POPULARITY: _outcome(stored, _POPULARITY, n_items)}
-    if selected is not None and f"mean{_PAIRS}" in stored.tables:
-        outcomes[_PAIRS] = _outcome(stored, _PAIRS, n_pairs(len(selected)))
+    outcomes = {POPULARITY: _outcome(stored, POPULARITY, n_items)}
+    if selected is not None and f"mean{PAIRS}" in stored.tables:
+        outcomes[PAIRS] = _outcome(stored, PAIRS, n_pairs(len(selected)))
     return SumResults(outcomes, selected)
 
 

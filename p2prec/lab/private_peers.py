@@ -19,8 +19,7 @@ from p2prec.lab.gossip_sum import Course, Crashes
 from p2prec.lab.private_swarm import COPIES_JUDGED, SumResult, scores_by_copies
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
 from p2prec.model.pairs import PairModel, fit, pair_statistic, popularity_of, popularity_statistic
-from p2prec.peer.private_peer import PAIRS, POPULARITY
-from p2prec.privacy.plan import COLLUDING, PrivacyPlan
+from p2prec.privacy.plan import COLLUDING, PAIRS, POPULARITY, PrivacyPlan
 from p2prec.privacy.promise import mixing_rounds
 from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import BoolArray, FloatArray, IndexArray, ItemKey

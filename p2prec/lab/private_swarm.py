@@ -16,6 +16,7 @@ from p2prec.lab.gossip_sum import COLUMNS_AT_ONCE, Course, Crashes, decide, deci
 from p2prec.lab.schedule import disjoint_batches
 from p2prec.model.nearest import n_rows
 from p2prec.model.pairs import (
+    POPULARITY_ITEMS,
     VOID_ABOVE,
     PairModel,
     centred,
@@ -37,7 +38,7 @@ HONEST_SHARE = 0.98
 """The plan counts on the noise of so many of the participants."""
 COPIES_JUDGED = 300
 """Models are fitted for so many peers' copies at most; in larger swarms the others are judged with one of these, drawn by lot."""
-_SQRT_POPULARITY = math.sqrt(50)
+_SQRT_POPULARITY = math.sqrt(POPULARITY_ITEMS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,6 +26,7 @@ from p2prec.model.pairs import (
 from p2prec.peer.agreement import Agreement
 from p2prec.peer.deaths import DeathWatch
 from p2prec.peer.post import Letter, Post, Sealer
+from p2prec.peer.sum_copies import Copies
 from p2prec.peer.sum_messages import (
     DIRECT,
     ROUTED,
@@ -43,15 +44,13 @@ from p2prec.peer.sum_messages import (
     SumOffer,
     Suspected,
 )
-from p2prec.peer.sum_outcome import SumOutcome, as_result, from_result
+from p2prec.peer.sum_outcome import SumOutcome
 from p2prec.peer.sum_peer import SumPeer
 from p2prec.peer.sum_times import Timetable
-from p2prec.privacy.plan import PrivacyPlan, SumPlan
+from p2prec.privacy.plan import PAIRS, POPULARITY, SUMS, PrivacyPlan, SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, IndexArray, PeerId, SwarmId
 
-POPULARITY, PAIRS = 1, 2
-"""The numbers of both sums."""
 HOPS_IN_A_NOTICE = 20
 """What is passed on waits for at most a notice divided by this at each peer."""
 EARLY_S = 60.0
@@ -60,10 +59,6 @@ LATEST_ENROLMENT = 0.8
 """Of the time for it: who starts later takes no part, since not everybody would hear of it."""
 LOOKS, STOOD_STILL = 0.3, 0.5
 """Of a notice: how often a peer ticks while it waits for contradictions, and after how long without it may have missed some."""
-PATIENCE = 5
-"""Neighbours that are asked for a result before a copy that has not settled has to do."""
-MAX_TOLD = 4096
-"""Neighbours of whom it is remembered when they were told a result."""
 LEAST_WEIGHT = 0.1
 """A copy with less of the contributions in it is none."""
 
@@ -126,10 +121,6 @@ class PrivatePeer:
         Raises ValueError for a promise that is none.
         """
         self.own_id, self.promise, self.n_items = own_id, promise, n_items
-        self.results: dict[int, SumOutcome] = dict(results or {})
-        """By the number of the sum, 1 and 2: what it came to. Grows, and changes otherwise never."""
-        self.selected = selected
-        """(n_selected,) the items that are counted in pairs, once agreed."""
         self.objection: Callable[[], str] = lambda: ""
         """Why this peer is not to contribute now, in words; "" if nothing speaks against it."""
         plan = PrivacyPlan.of(promise.epsilon, promise.delta, promise.n_people)
@@ -138,7 +129,7 @@ class PrivatePeer:
         self._swarm_id, self._record, self._rng, self._noise = swarm_id, record, rng, noise
         self._note_enrolment = enrol
         self._popularity_statistic, self._pair_statistic = popularity_statistic, pair_statistic
-        self._times = {number: timetable(promise, number) for number in (POPULARITY, PAIRS)}
+        self._times = {number: timetable(promise, number) for number in SUMS}
         self._began = now
         self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
         self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news, self._letter_key)
@@ -149,16 +140,23 @@ class PrivatePeer:
         self._ticked_at = self._now = now
         self._to_say_gone: set[int] = set()
         self._agreement = Agreement(own_id, POPULARITY, selection)
+        self._copies = Copies(promise, self._plans, self._counts, rng, self._is_void, results or {}, selected)
         self._participants: frozenset[PeerId] = frozenset()
         """Of the first sum, those who lived at its end."""
-        self._asked: dict[int, list[PeerId]] = {POPULARITY: [], PAIRS: []}
-        self._ask_at = dict.fromkeys((POPULARITY, PAIRS), 0.0)
-        self._unsettled: dict[int, SumOutcome] = {}
-        self._told: dict[tuple[PeerId, int], float] = {}
         self._neighbours: Collection[PeerId] = ()
         """As of the last tick; a dict view of the neighbourhood's, so always those of now."""
 
     # --- what the driver may show ---
+
+    @property
+    def results(self) -> dict[int, SumOutcome]:
+        """By the number of the sum, 1 and 2: what it came to. Grows, and changes otherwise never."""
+        return self._copies.results
+
+    @property
+    def selected(self) -> IndexArray | None:
+        """(n_selected,) the items that are counted in pairs, once agreed."""
+        return self._copies.selected
 
     @property
     def pace_s(self) -> float:
@@ -183,7 +181,7 @@ class PrivatePeer:
         starts = [self._opens(number) for number in unopened]
         # Whatever comes in until then is passed on together.
         posts = [self._post.due(self._now)]
-        asking = [self._ask_at[number] for number in (POPULARITY, PAIRS) if self._is_missing(number)]
+        asking = [self._copies.next_deadline(self._sums)]
         sums = [one.next_deadline for one in self._sums.values()]
         # While somebody is suspected this peer looks more often, so as to know that it has not stood still meanwhile.
         awake = self._ticked_at + LOOKS * self.promise.notice_s
@@ -197,9 +195,9 @@ class PrivatePeer:
                 watch.excuse(now)
         self._neighbours, self._ticked_at, self._now = neighbours, now, now
         out: Outbox = []
-        for number in (POPULARITY, PAIRS):
+        for number in SUMS:
             self._open_or_close(number, now)
-            out += self._follow(number, now)
+            out += self._copies.ask(number, now, neighbours, self._sums)
         for number, one in list(self._sums.items()):
             out += self._dispatch(number, one.tick(now, self._eligible(one)))
             out += self._watch(number, one, now)
@@ -288,9 +286,9 @@ class PrivatePeer:
         one = self._sums.get(number)
         match inner:
             case ResultRequest():
-                return self._tell(neighbour, number, now)
+                return list(self._copies.tell(neighbour, number, now))
             case Result():
-                self._on_result(neighbour, number, inner)
+                self._copies.take(neighbour, number, inner, self._sums)
             case SumOffer() if one is None:
                 return [(neighbour, InSum(number, SumDecline(inner.exchange)))]
             case _ if one is not None:
@@ -415,7 +413,7 @@ class PrivatePeer:
         if outcome.is_void:
             return "the first sum is void"
         if self.selected is None:
-            self.selected = self._agreement.agreed(self._popularity())
+            self._copies.selected = self._agreement.agreed(self._popularity())
         return "" if self.selected is not None else "nobody has proposed a list of items that is plausible"
 
     @property
@@ -434,7 +432,7 @@ class PrivatePeer:
         assert expected is not None
         return self._pair_statistic(self.selected, expected)
 
-    # --- results ---
+    # --- the end ---
 
     def _is_void(self, number: int, mean: FloatArray, planned_std: float) -> bool:
         """Whether there is far more noise in a copy than planned."""
@@ -445,63 +443,12 @@ class PrivatePeer:
         """A sum is over: keep what it came to, if this peer's copy is one."""
         if number == POPULARITY:
             self._participants = frozenset(peer for peer in one.roster if peer not in one.dead)
+        outcome, is_good = None, False
         if one.value.weight > LEAST_WEIGHT and not one.declared_dead:
             mean, std = one.value.mean(), one.value.planned_std
             void = self._is_void(number, mean, std)
             outcome = SumOutcome(mean, len(one.contributors), std, void, one.mixed_again)
             # A copy with too much noise is kept for want of a neighbour's.
-            is_good = one.value.is_settled and not outcome.is_void
-            if is_good and (number == POPULARITY or not self._agree()):
-                self.results.setdefault(number, outcome)
-            else:
-                self._unsettled[number] = outcome
+            is_good = one.value.is_settled and not void and (number == POPULARITY or not self._agree())
         del self._sums[number], self._watches[number]
-        self._ask_at[number] = now + self.promise.notice_s
-
-    def _is_missing(self, number: int) -> bool:
-        """Whether a neighbour is to be asked for the result of a sum."""
-        before = number == POPULARITY or POPULARITY in self.results
-        return number not in self.results and number not in self._sums and number in self._ask_at and before
-
-    def _follow(self, number: int, now: float) -> Outbox:
-        """Ask a neighbour for the result of a sum that is over, if this peer has none of its own."""
-        earliest = self.promise.start_of(number) + self.promise.end_s + 2 * self.promise.notice_s
-        if not self._is_missing(number):
-            return []
-        if now < max(self._ask_at[number], earliest):
-            self._ask_at[number] = max(self._ask_at[number], earliest)
-            return []
-        self._ask_at[number] = now + self.promise.answer_s
-        if len(self._asked[number]) >= PATIENCE and number in self._unsettled:
-            self.results[number] = self._unsettled.pop(number)
-            return []
-        if not self._neighbours:
-            return []
-        neighbours = sorted(self._neighbours)
-        chosen = neighbours[int(self._rng.integers(len(neighbours)))]
-        self._asked[number] = [*self._asked[number], chosen][-PATIENCE:]
-        return [(chosen, InSum(number, ResultRequest()))]
-
-    def _tell(self, neighbour: PeerId, number: int, now: float) -> Outbox:
-        """Answer with the own result, now and then at most: it is large."""
-        outcome = self.results.get(number)
-        if outcome is None or now - self._told.get((neighbour, number), -math.inf) < self.promise.answer_s:
-            return []
-        if number == PAIRS and self.selected is None:
-            return []
-        if len(self._told) >= MAX_TOLD:
-            self._told.clear()
-        self._told[neighbour, number] = now
-        result = as_result(outcome, self._plans[number], self.selected if number == PAIRS else None)
-        return [(neighbour, InSum(number, result))]
-
-    def _on_result(self, neighbour: PeerId, number: int, result: Result) -> None:
-        """Take over a neighbour's copy, if it was asked for."""
-        if not self._is_missing(number) or neighbour not in self._asked[number]:
-            return
-        plan = self._plans[number]
-        mean = from_result(result, plan, self._counts[number])
-        std = plan.sum_std(result.people) / result.people
-        if number == PAIRS:
-            self.selected = result.items
-        self.results[number] = SumOutcome(mean, result.people, std, self._is_void(number, mean, std), is_own=False)
+        self._copies.ended(number, outcome, now, is_good=is_good)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from p2prec.privacy.accountant import mu_of_epsilon
 
+SUMS = POPULARITY, PAIRS = 1, 2
+"""The numbers of the sums, in messages and in the ledger: the popularity vote, then the pair statistic."""
 POPULARITY_SHARE = 0.15
 """Share of mu^2 that goes to the popularity of the items: their order is nearly free to learn."""
 OVERHEAD = 0.04

@@ -11,9 +11,6 @@ from p2prec.privacy.accountant import epsilon_of_mu
 from p2prec.privacy.ledger import LedgerEntry
 from p2prec.privacy.plan import PrivacyPlan
 
-SUMS = (1, 2)
-"""1: the popularity vote; 2: the pair statistic. The numbers of their rows in the ledger."""
-
 
 @dataclass(frozen=True, slots=True)
 class SumBudget:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import msgpack
 
@@ -16,12 +16,12 @@ from p2prec.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, peer_id_of, publi
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import FRAME_RELAYS, MAX_HOPS
 from p2prec.peer.sum_messages import Relayed, Relays, SumMessage
+from p2prec.privacy.plan import PAIRS
 from p2prec.types import PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import TOKEN_BYTES
 from p2prec.wire.sum_kinds import kind_of
 
-LAST_SUM: Final = 2
 _HOPS = 4
 """Which element of a relayed message says how far it may go: all others stay as they are on its way."""
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 256
@@ -109,7 +109,7 @@ class RelayCodec:
         return Relayed(
             peer_of(origin),
             None if to == b"" else peer_of(to),
-            uint(number, "sum", 1, LAST_SUM),
+            uint(number, "sum", 1, PAIRS),
             binary(token, "token", TOKEN_BYTES),
             uint(hops, "hops", 0, MAX_HOPS),
             int(kind_of(kind)),

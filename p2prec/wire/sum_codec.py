@@ -60,11 +60,12 @@ from p2prec.peer.sum_messages import (
 from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS, WORD_BYTES
 from p2prec.privacy.escrow import MAX_SHARES
 from p2prec.privacy.masks import PUBLIC_KEY_BYTES as MASK_KEY_BYTES
+from p2prec.privacy.plan import PAIRS
 from p2prec.privacy.stream import KEY_BYTES
 from p2prec.types import IndexArray, Int8Array, Int16Array, PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import EXCHANGE_ID_BYTES
-from p2prec.wire.relay_codec import LAST_SUM, RelayCodec, key_of, peer_of
+from p2prec.wire.relay_codec import RelayCodec, key_of, peer_of
 from p2prec.wire.sum_kinds import SumKind, kind_of
 
 MAX_CHANGES = 2**31 - 1
@@ -145,7 +146,7 @@ class SumCodec:
         fields = unpack_array(payload, max_items=16)
         if len(fields) < 2:
             raise malformed("no sum and no kind")
-        number, kind = uint(fields[0], "sum", 1, LAST_SUM), kind_of(fields[1])
+        number, kind = uint(fields[0], "sum", 1, PAIRS), kind_of(fields[1])
         if _TYPE_OF[kind] not in DIRECT:
             raise malformed(f"{kind.name} is not for a neighbour alone")
         return InSum(number, self._message(kind, fields[2:], number))
@@ -276,7 +277,7 @@ class SumCodec:
                 if value.weight == 0:
                     raise malformed("a result of nobody")
                 listed = None if items == b"" else self._items(items)
-                if (listed is None) == (number == LAST_SUM):
+                if (listed is None) == (number == PAIRS):
                     raise malformed("a list of items belongs to the second sum")
                 return Result(value, uint(people, "people", 1, MAX_ENROLLED + 1), listed)
         return self._word(kind, fields)

@@ -33,7 +33,7 @@ from p2prec.manifest import CatalogueReference, Manifest, Promise, reference_cat
 from p2prec.model.nearest import decode, encode
 from p2prec.model.pairs import n_pairs, pair_statistic
 from p2prec.peer.messages import Message
-from p2prec.peer.private_peer import PAIRS, POPULARITY, sizes_of
+from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.private_sum import FINE_EXCHANGES, PrivateSum
 from p2prec.peer.sum_messages import (
     InSum,
@@ -49,7 +49,7 @@ from p2prec.peer.sum_messages import (
 from p2prec.peer.sum_peer import SumPeer
 from p2prec.privacy.escrow import split
 from p2prec.privacy.masks import MaskKey
-from p2prec.privacy.plan import MEAN_PARTNERS, PrivacyPlan
+from p2prec.privacy.plan import MEAN_PARTNERS, PAIRS, POPULARITY, PrivacyPlan
 from p2prec.privacy.promise import make_promise, mixing_rounds
 from p2prec.privacy.stream import NoiseStream
 from p2prec.sim.world import SimulatedPeer, World

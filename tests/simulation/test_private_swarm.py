@@ -14,10 +14,9 @@ from p2prec.data.catalogue import Catalogue
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
 from p2prec.model.pairs import pair_statistic, popularity_statistic
 from p2prec.peer.messages import Commit, Refusal
-from p2prec.peer.private_peer import PAIRS, POPULARITY
 from p2prec.peer.sum_messages import Relayed, Relays
 from p2prec.privacy.masks import MaskKey
-from p2prec.privacy.plan import PrivacyPlan
+from p2prec.privacy.plan import PAIRS, POPULARITY, PrivacyPlan
 from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import FloatArray, ItemKey
 from p2prec.wire.codec import MessageType

@@ -131,7 +131,7 @@ def test_results_are_kept_served_and_given_to_the_core_at_the_next_start(tmp_pat
         status = LiveAnswers(daemon).status()
         assert status["promise"]["contributed"] == [1]
         assert status["promise"]["sums"]["1"]["enrolled"] == 60
-        private.selected = np.array([0, 2, 1])
+        private._copies.selected = np.array([0, 2, 1])
         private.results[2] = SumOutcome(np.array([0.3, 0, 0.2, 0.3, 0, 0.3], np.float32), 58, 0.001)
         daemon.save()
 

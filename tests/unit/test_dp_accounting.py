@@ -14,9 +14,9 @@ import pytest
 
 from p2prec.manifest import Promise
 from p2prec.privacy.accountant import epsilon, epsilon_of_mu
-from p2prec.privacy.plan import LEAKAGE, PrivacyPlan
+from p2prec.privacy.plan import LEAKAGE, SUMS, PrivacyPlan
 from p2prec.privacy.promise import make_promise
-from p2prec.privacy.sum_budget import SUMS, SumBudget
+from p2prec.privacy.sum_budget import SumBudget
 from p2prec.storage.store import Store
 
 dp_accounting = pytest.importorskip(

@@ -14,7 +14,7 @@ from p2prec.identity import Identity
 from p2prec.manifest import Promise
 from p2prec.model.nearest import encode
 from p2prec.peer.inheritance import MAX_DEPOSITS, Trace
-from p2prec.peer.private_peer import LATEST_ENROLMENT, PAIRS, POPULARITY, Outbox, PrivatePeer, sizes_of
+from p2prec.peer.private_peer import LATEST_ENROLMENT, Outbox, PrivatePeer, sizes_of
 from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_claims import CLAIMS_HEARD
 from p2prec.peer.sum_messages import (
@@ -37,7 +37,7 @@ from p2prec.peer.sum_messages import (
     Suspected,
 )
 from p2prec.peer.sum_outcome import SumOutcome, as_result
-from p2prec.privacy.plan import COLLUDING, PrivacyPlan
+from p2prec.privacy.plan import COLLUDING, PAIRS, POPULARITY, PrivacyPlan
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.seal import Seal
 from p2prec.wire.sum_codec import SumCodec

@@ -18,9 +18,10 @@ from p2prec.manifest import LearningParameters, Promise
 from p2prec.model.nearest import MAX_MAGNITUDE, encode
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.messages import Refusal
-from p2prec.peer.private_peer import PAIRS, POPULARITY, sizes_of
+from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, on_the_wire
 from p2prec.peer.sum_messages import InSum, Relays, Result, SumOffer
+from p2prec.privacy.plan import PAIRS, POPULARITY
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.limits import MAX_FRAME_BYTES, MAX_RELAYS_PAYLOAD_BYTES
 from p2prec.wire.sum_codec import MAX_CHANGES, SumCodec, SumKind
