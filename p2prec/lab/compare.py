@@ -19,7 +19,7 @@ def compare(
     config: LabConfig, names: Sequence[str] | None, data_dir: Path, cache: Path, on_progress: OnProgress
 ) -> dict[str, Any]:
     """The report of `p2prec lab compare`: `{"methods": {name: figures, fairness, bytes, seconds}, "skipped", "config",
-    "versions"}`.
+    "versions"}`. One method after the other, so that their seconds compare.
 
     names: the methods wanted, `swarm` among them or not; None: all, less those whose package is not installed, which
     `skipped` then names with the reason.

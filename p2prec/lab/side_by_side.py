@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,6 +69,8 @@ def _start(job: Job[T]) -> tuple[connection.Connection, Any]:
 
 
 def _work(job: Job[T], pipe: connection.Connection) -> None:
+    import resource  # not on Windows, where all is done in one process
+
     try:
         result = job(pipe.send)
         kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, which alone has teams
