@@ -49,13 +49,12 @@ def side_by_side(jobs: Mapping[str, Job[T]], at_once: int, on_step: OnStep) -> d
                 if isinstance(news, Done):
                     done[name] = news
                     del running[heard]
-                    process.join()
+                    _end(process)
                 else:
                     on_step(name, news)
     finally:
         for _, process in running.values():
-            process.kill()
-            process.join()
+            _end(process)
     return {name: done[name] for name in jobs}
 
 
@@ -79,6 +78,12 @@ def _work(job: Job[T], pipe: connection.Connection) -> None:
         pass  # the terminal sends it to all of us; the first process says so
     except Exception:
         pipe.send(traceback.format_exc())
+
+
+def _end(process: Any) -> None:
+    """Whatever it does: a copy of a process with threads might wait for a lock, even when it has said all, that nobody gives back."""
+    process.kill()
+    process.join()
 
 
 def _news(pipe: Any, name: str) -> Any:
