@@ -81,7 +81,7 @@ def _work(job: Job[T], pipe: connection.Connection) -> None:
 
 
 def _end(process: Any) -> None:
-    """Whatever it does: a copy of a process with threads might wait for a lock, even when it has said all, that nobody gives back."""
+    """Whatever it does: a copy of a process with threads may wait for good for a lock that one of them held."""
     process.kill()
     process.join()
 
