@@ -12,7 +12,6 @@ from p2prec.lab.config import LabConfig
 from p2prec.lab.experiment import OnProgress, Result, describe, prepare, run_baselines, run_swarm, versions
 
 SWARM = "swarm"
-NEEDS_LAB_EXTRA = "ials"
 
 
 def compare(
@@ -21,8 +20,8 @@ def compare(
     """The report of `p2prec lab compare`: `{"methods": {name: figures, fairness, bytes, seconds}, "skipped", "config",
     "versions"}`. One method after the other, so that their seconds compare.
 
-    names: the methods wanted, `swarm` among them or not; None: all, less those whose package is not installed, which
-    `skipped` then names with the reason.
+    names: the methods wanted, `swarm` among them or not; None: all, less those whose package is not installed or that are too
+    large for this machine, which `skipped` then names with the reason.
     """
     task = prepare(config, data_dir, cache)
     known = list(baselines(config.learning_parameters(), config.privacy_parameters(), config.swarm_seed))
@@ -36,7 +35,7 @@ def compare(
         try:
             results |= run_baselines(task, [name], on_progress)
         except UsageError as error:
-            if names is not None or name != NEEDS_LAB_EXTRA:
+            if names is not None:
                 raise
             skipped[name] = f"{error}; {error.remedy}"
     return {

@@ -11,7 +11,7 @@ import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
 from p2prec.errors import UsageError
-from p2prec.lab import topology
+from p2prec.lab import memory, topology
 from p2prec.lab.backend import backend, can_compile
 from p2prec.lab.baselines.base import Training
 from p2prec.lab.batched import BatchedSwarm
@@ -19,7 +19,7 @@ from p2prec.lab.config import LabConfig
 from p2prec.lab.schedule import Conditions
 from p2prec.lab.swarm import LabSwarm
 from p2prec.manifest import LearningParameters, Manifest, PrivacyParameters, reference_catalogue
-from p2prec.model.state import FIELDS
+from p2prec.model.state import FIELDS, initial_state
 from p2prec.peer.learner import Learner
 from p2prec.types import FloatArray, IndexArray, ItemKey
 
@@ -46,7 +46,11 @@ class Moment:
 
 
 def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Iterator[Moment]:
-    """Run the swarm, stopping after every round. Bare learners and production peers go through the same states, to the bit."""
+    """Run the swarm, stopping after every round. Bare learners and production peers go through the same states, to the bit.
+
+    Raises UsageError for a swarm that is too large for this machine.
+    """
+    _check_size(config, train)
     graph_rng, swarm_rng = rng.spawn(2)
     views = topology.neighbours(config.topology, train.histories, graph_rng, config.degree)
     swarm = _swarm(config, train, views, swarm_rng)
@@ -66,6 +70,24 @@ def moments(config: LabConfig, train: Training, rng: np.random.Generator) -> Ite
             seconds,
             distance,
         )
+
+
+_TABLES_OF_SCORES = 6
+"""The swarm's, each baseline's and one in the making: (n_people, n_items) float32."""
+
+
+def _check_size(config: LabConfig, train: Training) -> None:
+    """Raises UsageError if not all peers' models fit into memory here."""
+    if config.backend.startswith("torch"):
+        return  # they are elsewhere, or torch says so
+    one = initial_state(config.learning_parameters(), config.swarm_seed, train.histories.catalogue.keys)
+    of_peer = sum(getattr(one, name).nbytes for name in FIELDS) + _TABLES_OF_SCORES * 4 * train.n_items
+    fitting = int(min(train.n_people, 0.9 * memory.free_bytes() / of_peer))
+    memory.require(
+        of_peer * train.n_people,
+        f"{train.n_people:,} peers with {train.n_items:,} items and {config.learning_parameters().n_factors} factors",
+        remedy=f"try --peers {max(2, fitting)}, or fewer factors (--set learning.n_factors=N)",
+    )
 
 
 def measured_rounds(config: LabConfig) -> list[int]:

@@ -68,5 +68,5 @@ class Baseline(Protocol):
     objectives: ClassVar[frozenset[Objective]]
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
-        """Raises UsageError when a package is missing that the method needs."""
+        """Raises UsageError when a package is missing that the method needs, or memory."""
         ...

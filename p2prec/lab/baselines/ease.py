@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from p2prec.lab.baselines.base import Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.matrix import dense
+from p2prec.lab.baselines.matrix import check_items_by_items, dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Ease:
     reg: float = 200.0
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
+        check_items_by_items(train.histories, 4)
         matrix = dense(train.histories)
         gram = (matrix.T @ matrix).astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.reg

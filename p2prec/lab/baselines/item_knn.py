@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from p2prec.lab.baselines.base import BOTH, Fitted, Objective, OnRound, Training, silent
-from p2prec.lab.baselines.matrix import biases, dense, touched
+from p2prec.lab.baselines.matrix import biases, check_items_by_items, dense, touched
 from p2prec.types import FloatArray
 
 
@@ -28,6 +28,7 @@ class ItemKnn:
     shrink: float = 50.0
 
     def fit(self, train: Training, rng: np.random.Generator, on_round: OnRound = silent) -> Fitted:
+        check_items_by_items(train.histories, 3)
         if train.objective == "implicit":
             matrix = dense(train.histories)
             summed: FloatArray = matrix @ self._nearest(matrix, matrix, self.n_neighbours)

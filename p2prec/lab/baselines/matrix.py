@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from p2prec.data.histories import Histories
+from p2prec.lab import memory
 from p2prec.lab.dataset import person_of_row
 from p2prec.types import BoolArray, DoubleArray, FloatArray
+
+
+def check_items_by_items(histories: Histories, n_tables: int) -> None:
+    """Raises UsageError if so many (n_items, n_items) float64 tables and two matrices of everybody do not fit into memory."""
+    n_items = len(histories.catalogue)
+    memory.require(
+        8 * n_tables * n_items**2 + 8 * len(histories) * n_items,
+        f"tables of {n_items:,} by {n_items:,} items",
+        remedy="leave this method out, by naming others (--only METHOD)",
+    )
 
 
 def dense(histories: Histories) -> FloatArray:
