@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from p2prec.errors import UsageError
-from p2prec.lab import topology
+from p2prec.lab import memory, topology
 from p2prec.lab.config import LabConfig
 from p2prec.lab.evaluate import Judgement, paired
 from p2prec.lab.experiment import (
@@ -39,6 +39,9 @@ def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnP
     histories = task.train.histories
     items = [histories.of(person).items for person in range(task.train.n_people)]
     n_items, delta = task.train.n_items, config.privacy_parameters().delta
+    # Who masks whom is drawn as a table; of everybody there are votes and three methods' scores.
+    needed = 9 * len(items) ** 2 + 16 * len(items) * n_items
+    memory.require(needed, f"{len(items):,} people with {n_items:,} items", remedy="try fewer --peers")
     rounds = mixing_rounds(len(items))
     views = topology.neighbours(config.topology, histories, task.rng(6), config.degree)
     crashes, rng = Crashes(config.crash), task.rng(5)
