@@ -7,7 +7,7 @@ heard from it after a notice, the next one does, and so on. Everybody adopts the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -80,13 +80,14 @@ class Agreement:
         self.hear(self.own_id, items)
         return items
 
-    def agreed(self, popularity: FloatArray) -> IndexArray | None:
+    def agreed(self, popularity: Callable[[], FloatArray]) -> IndexArray | None:
         """The list to adopt, by this peer's copy of the popularity; None before a plausible one was heard.
 
-        popularity: always the same, so the lists are judged once.
+        popularity: gives always the same, so the lists are judged once.
         """
         if not self._is_judged:
-            plausible = [peer for peer, items in self._proposed.items() if is_plausible(items, popularity, self.count)]
+            own = popularity()
+            plausible = [peer for peer, items in self._proposed.items() if is_plausible(items, own, self.count)]
             first = proposer(self._epoch, plausible)
             self._agreed, self._is_judged = (None if first is None else self._proposed[first]), True
         return self._agreed

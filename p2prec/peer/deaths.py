@@ -8,6 +8,7 @@ sum. Das, Gupta, Motivala 2002, "SWIM"; without its probing: neighbours are ping
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,5 +126,9 @@ class DeathWatch:
 
     def due(self) -> float:
         """When there may be something to say or to believe."""
-        own = [self._contradicts_after] if self._is_suspected else []
-        return min([*own, *self._lost.values(), *(s.dead_at for s in self._suspected.values())], default=float("inf"))
+        due = self._contradicts_after if self._is_suspected else math.inf
+        if self._lost:
+            due = min(due, *self._lost.values())
+        if self._suspected:
+            due = min(due, *(suspicion.dead_at for suspicion in self._suspected.values()))
+        return due

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 from p2prec.peer.sum_messages import Proof, proven
@@ -30,12 +30,17 @@ class Hearsay(Generic[Subject, Word]):
         """How many have said something, genuine or not."""
         return len(self._said.get(subject, ()))
 
-    def on(self, subject: Subject) -> dict[PeerId, Word]:
-        """What they have really said."""
+    def on(self, subject: Subject) -> Iterator[tuple[PeerId, Word]]:
+        """Who has really said what, each verified when its turn comes: nobody beyond those who are asked for."""
         said = self._said.get(subject, {})
         for speaker in list(said):
-            self._is_genuine(said, speaker)
-        return {speaker: word for speaker, (word, _) in said.items()}
+            if self._is_genuine(said, speaker):
+                yield speaker, said[speaker][0]
+
+    def of(self, subject: Subject, speaker: PeerId) -> Word | None:
+        """What this one has really said; None if nothing."""
+        said = self._said.get(subject, {})
+        return said[speaker][0] if self._is_genuine(said, speaker) else None
 
     @staticmethod
     def _is_genuine(said: dict[PeerId, tuple[Word, Proof]], speaker: PeerId) -> bool:

@@ -176,17 +176,18 @@ class PrivatePeer:
 
     @property
     def next_deadline(self) -> float:
-        """When to call `tick` next, at the latest; what is received may bring it forward."""
-        unopened = {POPULARITY, PAIRS} - self._opened
-        starts = [self._opens(number) for number in unopened]
+        """When to call `tick` next, at the latest. Asked after everything that is received, which may bring it forward."""
         # Whatever comes in until then is passed on together.
-        posts = [self._post.due(self._now)]
-        asking = [self._copies.next_deadline(self._sums)]
-        sums = [one.next_deadline for one in self._sums.values()]
-        # While somebody is suspected this peer looks more often, so as to know that it has not stood still meanwhile.
-        awake = self._ticked_at + LOOKS * self.promise.notice_s
-        watches = [min(watch.due(), awake) for watch in self._watches.values() if watch.due() < math.inf]
-        return min([*starts, *posts, *asking, *sums, *watches, self._proposes_at()], default=math.inf)
+        due = min(self._post.due(self._now), self._copies.next_deadline(self._sums), self._proposes_at())
+        if len(self._opened) < len(SUMS):
+            due = min(due, *(self._opens(number) for number in SUMS if number not in self._opened))
+        for one in self._sums.values():
+            due = min(due, one.next_deadline)
+        for watch in self._watches.values():
+            if (at := watch.due()) < math.inf:
+                # While somebody is suspected this peer looks more often, so as to know that it has not stood still meanwhile.
+                due = min(due, at, self._ticked_at + LOOKS * self.promise.notice_s)
+        return due
 
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
@@ -394,16 +395,17 @@ class PrivatePeer:
 
     def _proposes_at(self) -> float:
         """When this peer is to propose; never if it has, if somebody before it did, or without a copy of its own."""
-        agreement, outcome = self._agreement, self.results.get(POPULARITY)
-        if agreement.has_proposed or self.selected is not None or PAIRS not in self._sums or not self._participants:
+        agreement = self._agreement
+        if PAIRS not in self._sums or agreement.has_proposed or self.selected is not None or not self._participants:
             return math.inf
+        outcome = self.results.get(POPULARITY)
         if outcome is None or outcome.is_void:
             return math.inf
         times = self._times[PAIRS]
         at = times.start + agreement.place(self._participants) * times.notice_s
         if at >= times.start + times.contribute_s - times.notice_s:
             return math.inf
-        return at if agreement.agreed(self._popularity()) is None else math.inf
+        return at if agreement.agreed(self._popularity) is None else math.inf
 
     def _agree(self) -> str:
         """Adopt the list that counts. Returns why this peer cannot count pairs, in words."""
@@ -413,7 +415,7 @@ class PrivatePeer:
         if outcome.is_void:
             return "the first sum is void"
         if self.selected is None:
-            self._copies.selected = self._agreement.agreed(self._popularity())
+            self._copies.selected = self._agreement.agreed(self._popularity)
         return "" if self.selected is not None else "nobody has proposed a list of items that is plausible"
 
     @property

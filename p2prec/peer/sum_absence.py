@@ -9,6 +9,7 @@ is verified when it matters (`p2prec.peer.hearsay`).
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Collection, Set
 
 from p2prec.peer.hearsay import Hearsay
@@ -79,7 +80,9 @@ class Absence:
         if peer in self._seen or peer not in self._dead:
             return False
         quorum = self._roster.quorum(peer)
-        return self._silent.n_heard(peer) >= quorum and len(self._silent.on(peer)) >= quorum
+        if self._silent.n_heard(peer) < quorum:
+            return False
+        return sum(1 for _ in itertools.islice(self._silent.on(peer), quorum)) == quorum
 
     def took_out(self, peer: PeerId, message: TakenOut, proof: Proof = proven) -> None:
         """A peer's value is without an owner's mask with an absent one. The owner is the peer itself, or a dead one for which it
@@ -96,10 +99,13 @@ class Absence:
         return [
             Returned(owner, other, number, share)
             for other, (number, share) in self._roster.escrowed.get(owner, {}).items()
-            if other != owner
-            and self.is_absent(other)
-            and state < self._taken_out.on((owner, other)).get(owner, _NEVER)
+            if other != owner and self.is_absent(other) and state < self._out_from(owner, other)
         ]
+
+    def _out_from(self, owner: PeerId, absent: PeerId) -> int:
+        """The owner's changes from which on its mask with an absent one is out of its value, by its own word."""
+        changes = self._taken_out.of((owner, absent), owner)
+        return _NEVER if changes is None else changes
 
     def on_returned(self, message: Returned) -> None:
         """Collect shares of a dead peer's mask key."""
@@ -129,6 +135,6 @@ class Absence:
         return any(
             # Of the dead it is not known before they are restored.
             peer not in self._dead or self.restored.get(peer, _NEVER) >= changes
-            for peer, changes in self._taken_out.on((owner, absent)).items()
+            for peer, changes in self._taken_out.on((owner, absent))
             if peer != owner
         )

@@ -7,6 +7,8 @@ for dead.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from p2prec.peer.inheritance import Claim
@@ -66,7 +68,7 @@ class Burials:
     @property
     def due(self) -> float:
         """When to `decide` next."""
-        return min(self._decide_at.values(), default=float("inf"))
+        return min(self._decide_at.values()) if self._decide_at else math.inf
 
     @property
     def known_to_all(self) -> frozenset[PeerId]:

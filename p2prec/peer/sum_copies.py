@@ -58,8 +58,11 @@ class Copies:
 
     def next_deadline(self, under_way: Collection[int]) -> float:
         """When to `ask` again, at the latest."""
-        missing = (number for number in self._ask_at if self._is_missing(number, under_way))
-        return min((self._ask_at[number] for number in missing), default=math.inf)
+        due = math.inf
+        for number in SUMS:
+            if number not in self.results and self._is_missing(number, under_way):
+                due = min(due, self._ask_at[number])
+        return due
 
     def ask(self, number: int, now: float, neighbours: Collection[PeerId], under_way: Collection[int]) -> Answers:
         """Ask a neighbour for the result of a sum that is over, if this peer has none and it is time."""

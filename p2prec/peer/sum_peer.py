@@ -171,8 +171,9 @@ class SumPeer:
     @property
     def next_deadline(self) -> float:
         """When to call `tick` next, at the latest."""
-        phases = [self.times.start + at for at in self.times.phases[self._phase : self._phase + 1]]
-        return min([*phases, self._entry.due, self._burials.due, self._next_exchange, self._pair_again_at])
+        due = min(self._entry.due, self._burials.due, self._next_exchange, self._pair_again_at)
+        phases = self.times.phases
+        return min(due, self.times.start + phases[self._phase]) if self._phase < len(phases) else due
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""

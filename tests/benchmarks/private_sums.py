@@ -80,6 +80,7 @@ KINDS = {
     "contributing": "contributing, passing on",
     "hearing": "hearing what is passed on",
     "frames": "frames of that by TLS",
+    "waking": "knowing when to wake",
     "guarding": "being a guardian",
     "connections": "connections",
     "exchanges": "exchanges",
@@ -154,6 +155,7 @@ class Watch:
         self._began = 0.0
         core, endpoint = peer.peer, peer.endpoint
         self._wrap(core, "tick", lambda *_: "contributing")
+        self._wrap(core, "next_deadline", lambda *_: "waking")
         self._wrap(endpoint, "frame_received", lambda link, frame, now: self._of_frame(frame))
         self._wrap(endpoint, "opened", lambda *_: "connections")
         self._wrap(endpoint, "closed", lambda *_: "connections")
