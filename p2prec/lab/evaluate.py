@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +34,18 @@ class Judgement:
     of each person (sampled: the sums over what was held out of each), or the sum of each person's squared errors."""
     fairness: dict[str, float]
     """Worst decile, sparse and dense people, exposure of the long tail. (AUC, since the worst decile never has a hit.)"""
+
+
+def mean_of(judgements: Sequence[Judgement]) -> Judgement:
+    """What several runs of one method come to on average, for every person as well. All are of the same `Judge`."""
+
+    def mean(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {key: mean([one[key] for one in values]) for key in values[0]}
+        return np.mean(values, axis=0) if isinstance(values[0], np.ndarray) else float(np.mean(values))
+
+    fields = ([getattr(one, name) for one in judgements] for name in ("figures", "of_people", "fairness"))
+    return Judgement(*map(mean, fields))
 
 
 def paired(one: Judgement, other: Judgement) -> dict[str, Any]:

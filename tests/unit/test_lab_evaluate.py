@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lab_people import crowd, histories_of, rng
 
-from p2prec.lab.evaluate import Judge, paired
+from p2prec.lab.evaluate import Judge, mean_of, paired
 from p2prec.lab.splits import LabSplit, split
 from p2prec.metrics.exposure import exposure, long_tail
 from p2prec.metrics.fairness import sparse_and_dense_means, worst_share_mean
@@ -33,6 +33,19 @@ def test_full_ranking_equals_the_naive_one(parts: LabSplit) -> None:
         gains.append(1 / math.log2(rank + 2) if rank < 10 else 0)
     judgement = Judge(parts, "implicit", rng()).judge(scores)
     assert judgement.figures["full"] == pytest.approx({"hr_at_10": np.mean(hits), "ndcg_at_10": np.mean(gains)})
+
+
+def test_the_mean_of_several_runs_is_that_of_everything(parts: LabSplit) -> None:
+    judge = Judge(parts, "implicit", rng())
+    one, other = (judge.judge(rng(seed).normal(size=(20, 150)).astype(np.float32)) for seed in (3, 4))
+    mean = mean_of([one, other])
+    for kind in ("full", "sampled"):
+        for name, value in mean.figures[kind].items():  # type: ignore[union-attr]
+            assert value == pytest.approx((one.figures[kind][name] + other.figures[kind][name]) / 2)  # type: ignore[index]
+            people = (one.of_people[kind][name] + other.of_people[kind][name]) / 2
+            np.testing.assert_allclose(mean.of_people[kind][name], people)
+    assert mean.fairness["mean_auc"] == pytest.approx((one.fairness["mean_auc"] + other.fairness["mean_auc"]) / 2)
+    assert mean_of([one]).figures == one.figures
 
 
 def test_sampled_ranking_equals_the_naive_one(parts: LabSplit) -> None:
