@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +17,9 @@ def joint_norm(arrays: Sequence[FloatArray], *, peer_axes: int = 0) -> DoubleArr
     """
     total: DoubleArray = np.zeros(arrays[0].shape[:peer_axes] if arrays else (), dtype=np.float64)
     for array in arrays:
-        wide = array.astype(np.float64).reshape(*array.shape[:peer_axes], -1)
-        total = total + np.einsum("...i,...i->...", wide, wide)
+        wide, axes = array.astype(np.float64), string.ascii_letters[: array.ndim]
+        # Not flattened: of tables that lie in memory factor by factor that takes ten times as long as the sum.
+        total = total + np.einsum(f"{axes},{axes}->{axes[:peer_axes]}", wide, wide)
     return np.sqrt(total)
 
 
