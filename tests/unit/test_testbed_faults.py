@@ -255,6 +255,9 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nsenter = tmp_path / "nsenter"
     nsenter.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$*" in *netem*) echo no such thing >&2; exit 2;; esac\n')
     nsenter.chmod(0o755)
+    for tool in namespace.TOOLS:  # whatever is installed here
+        if tool != "nsenter":
+            (tmp_path / tool).symlink_to("/bin/true")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for which, target in (("7", "net:[2]"), ("self", "net:[1]"), ("8", "net:[1]")):
         (tmp_path / "proc" / which / "ns").mkdir(parents=True)
@@ -295,6 +298,10 @@ def test_a_fault_that_cannot_be_made_is_said(tools: Path, tmp_path: Path, monkey
         Network(7, tmp_path / "proc").lose(0.3)
     monkeypatch.setattr(namespace.os, "geteuid", lambda: 1000)
     with pytest.raises(UsageError, match="not root"):
+        namespace.require_rights()
+    (tmp_path / "iptables").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="no iptables"):
         namespace.require_rights()
 
 
