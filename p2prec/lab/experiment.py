@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
-import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,6 +16,7 @@ import numpy as np
 
 import p2prec
 from p2prec.errors import DataError, UsageError
+from p2prec.lab import memory
 from p2prec.lab.baselines.base import Baseline, Fitted, OnRound, Training
 from p2prec.lab.baselines.registry import baselines
 from p2prec.lab.config import MAX_SIMULATED_PEERS, LabConfig
@@ -104,7 +103,7 @@ def run(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress)
         "messages": cost.messages,
         "peer_rounds_per_second": cost.peer_rounds_per_second,
         "seconds": time.perf_counter() - started,
-        "peak_rss_bytes": max(cost.peak_rss_bytes, rss_bytes() + beside),
+        "peak_rss_bytes": max(cost.peak_rss_bytes, memory.rss_bytes() + beside),
         "consensus_distance": cost.consensus_distance,
         "fairness": {name: result.judgement.fairness for name, result in results.items()},
         "config": describe(task) | {"n_peers": task.parts.n_peers},
@@ -132,7 +131,7 @@ def run_swarm(task: Task, on_progress: OnProgress) -> tuple[Result, Cost, list[d
         on_progress("swarm", moment.round, config.rounds, figure)
     sent = moment.sent_bytes / (n_peers * config.rounds)
     speed = moment.peer_rounds / max(moment.seconds, 1e-9)
-    cost = Cost(moment.messages, speed, moment.consensus_distance, peak_rss_bytes())
+    cost = Cost(moment.messages, speed, moment.consensus_distance, memory.peak_rss_bytes())
     return Result(judgement, moment.seconds, sent, sent, config.rounds), cost, per_round
 
 
@@ -202,23 +201,3 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "platform": platform.platform(),
     }
-
-
-def peak_rss_bytes() -> int:
-    """The most memory that this process has had resident, and what its child processes hold now, but for what all share."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = sum(_kilobytes(child.pid, "RssAnon:") for child in multiprocessing.active_children())
-    return peak if sys.platform == "darwin" else (peak + children) * 1024
-
-
-def rss_bytes() -> int:
-    """What this process has resident now; 0 where the system does not tell."""
-    return _kilobytes("self", "VmRSS:") * 1024
-
-
-def _kilobytes(process: int | str | None, kind: str) -> int:
-    status = Path(f"/proc/{process}/status")
-    lines = status.read_text("ascii").splitlines() if status.exists() else []
-    return sum(int(line.split()[1]) for line in lines if line.startswith(kind))

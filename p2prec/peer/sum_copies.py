@@ -60,7 +60,7 @@ class Copies:
         """When to `ask` again, at the latest."""
         due = math.inf
         for number in SUMS:
-            if number not in self.results and self._is_missing(number, under_way):
+            if self._is_missing(number, under_way):
                 due = min(due, self._ask_at[number])
         return due
 
@@ -109,5 +109,6 @@ class Copies:
 
     def _is_missing(self, number: int, under_way: Collection[int]) -> bool:
         """Whether a neighbour is to be asked for it: the second sum's only once the first is known."""
-        is_next = number == POPULARITY or POPULARITY in self.results
-        return is_next and number not in self.results and number not in under_way
+        if number in self.results or number in under_way:
+            return False
+        return number == POPULARITY or POPULARITY in self.results

@@ -19,7 +19,8 @@ from p2prec.errors import UsageError
 from p2prec.lab import topology
 from p2prec.lab.config import LabConfig, config_from
 from p2prec.lab.engines import deviations, kernels, peers
-from p2prec.lab.experiment import Task, headline, peak_rss_bytes, prepare
+from p2prec.lab.experiment import Task, headline, prepare
+from p2prec.lab.memory import peak_rss_bytes
 
 SPLIT = {"implicit": "last", "explicit": "random"}
 

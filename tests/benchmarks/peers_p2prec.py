@@ -16,7 +16,8 @@ import numpy as np
 from p2prec.lab.backend import can_compile
 from p2prec.lab.config import assigned, config_from
 from p2prec.lab.engines import moments
-from p2prec.lab.experiment import Task, peak_rss_bytes, prepare, versions
+from p2prec.lab.experiment import Task, prepare, versions
+from p2prec.lab.memory import peak_rss_bytes
 from p2prec.types import FloatArray
 
 DEGREE = 10
