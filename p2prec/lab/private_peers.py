@@ -28,8 +28,12 @@ NEVER_S = 1e9
 EXCHANGE_S, NOTICE_S = 5.0, 10.0
 START_S, ENROL_S, CONTRIBUTE_S, RECOVER_S = 70, 20.0, 40.0, 120.0
 """All links stand long before the start, and everybody is awake: a tenth of a sum's time is enough to find partners."""
+FEW_PARTNERS = 0.0025
+"""Of the peers, who sit a sum out: the probability of fewer than MIN_PARTNERS where MEAN_PARTNERS are expected."""
+CERTAINTY = 4
+"""Standard deviations below the expected number of contributions that a plan counts on. With fewer nobody shows any."""
 CONTRIBUTING = 0.95
-"""The plan counts on so many: some crash before they contribute, a few have too few partners. With fewer nobody shows any."""
+"""A plan counts on so many at least: among few peers the CERTAINTY would ask for more noise than the risk is worth."""
 PATIENCE = 1.5
 """Time for mixing, over what undisturbed exchanges would take."""
 SLICES = 50
@@ -58,7 +62,7 @@ class SimulatedPrivateSwarm:
         """
         self.histories, self.n_items = histories, n_items
         n = len(histories)
-        self.promise = promise or _promise(epsilon, delta, int(CONTRIBUTING * n) - COLLUDING, mixing_rounds(n))
+        self.promise = promise or _promise(epsilon, delta, n, crashes.share)
         self.plan = PrivacyPlan.of(epsilon, delta, self.promise.n_people)
         self.copies = rng.permutation(n)[:COPIES_JUDGED]
         self._crashes, self._views, self._rng = crashes, views, rng
@@ -172,12 +176,15 @@ class SimulatedPrivateSwarm:
         return fit(popularity_of(popularity.mean), selected, expected, pairs.mean, pairs.noise_std)
 
 
-def _promise(epsilon: float, delta: float, n_people: int, rounds: int) -> Promise:
-    end_s = CONTRIBUTE_S + PATIENCE * rounds * EXCHANGE_S + 2 * NOTICE_S
+def _promise(epsilon: float, delta: float, n: int, crashing: float) -> Promise:
+    """Of n peers, of whom so large a share crashes in each sum."""
+    end_s = CONTRIBUTE_S + PATIENCE * mixing_rounds(n) * EXCHANGE_S + 2 * NOTICE_S
+    absent = n * (crashing * CONTRIBUTE_S / end_s + FEW_PARTNERS)
+    contributing = max(CONTRIBUTING * n, n - absent - CERTAINTY * math.sqrt(absent))
     return Promise(
         epsilon=epsilon,
         delta=delta,
-        n_people=n_people,
+        n_people=int(contributing) - COLLUDING,
         start=START_S,
         second_after_s=2 * end_s - CONTRIBUTE_S + 10 * NOTICE_S,
         enrol_s=ENROL_S,

@@ -33,7 +33,8 @@ from p2prec.privacy.plan import COLLUDING, MEAN_PARTNERS
 from p2prec.types import PeerId, SwarmId
 
 CLEAN = 1.3
-"""Error over planned noise: sampling over 480 coordinates (3%), what eight bits add, and that fewer than all contribute. A single mask that does not cancel adds 3."""
+"""Error over planned noise: sampling over 480 coordinates (3%), what eight bits add, and fewer contributions than peers. A single
+mask that does not cancel adds 3."""
 
 
 def test_without_deaths_everybody_gets_the_mean() -> None:
