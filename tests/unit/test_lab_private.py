@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from p2prec.lab.gossip_sum import Crashes, decide, decide_again, play, weights
+from p2prec.lab.noise_cost import costs
 from p2prec.lab.noise_left import noise_left
 from p2prec.lab.private_peers import SimulatedPrivateSwarm
 from p2prec.lab.private_swarm import PrivateSwarm, curator, mask_graph
@@ -115,3 +116,14 @@ def test_the_daemons_own_peers_learn_it_too() -> None:
         assert result.contributors >= swarm.promise.n_people + COLLUDING
         assert (~result.course.alive).sum() == 6
     assert len({model.selected.tobytes() for model in models}) == 1
+
+
+def test_what_noise_costs_and_what_chance_does() -> None:
+    draws = np.array([0.09, 0.11])
+    found = np.stack([[draws, 0.9 * draws], [draws + 0.02, 0.9 * (draws + 0.02)]])  # two seeds, two amounts, two draws
+    first, more = costs(found)
+    assert (first.ndcg_at_10, first.relative, first.standard_error) == (pytest.approx(0.11), 1.0, 0.0)
+    assert more.relative == pytest.approx(0.9)
+    assert more.standard_error == pytest.approx(0.1 * np.std(draws, ddof=1) / np.sqrt(2) / 0.11)
+    # Two seeds, one draw each: the standard deviation of their mean is 1/sqrt(2) of a draw's.
+    assert first.by_chance == pytest.approx(np.std(draws, ddof=1) / np.sqrt(2) / 0.11)
