@@ -93,8 +93,10 @@ class Absence:
 
     def to_return(self, owner: PeerId) -> list[Returned]:
         """What this peer holds of a dead one's mask keys, where the masks are with absent peers, and are in the state of it that
-        was restored.
+        was restored. Who has withdrawn has no masks in any state.
         """
+        if owner in self._withdrawn:
+            return []
         state = self.restored[owner]
         return [
             Returned(owner, other, number, share)
@@ -119,7 +121,8 @@ class Absence:
         """
         found = []
         for (owner, absent), shares in self._returned.items():
-            ready = owner in self._dead and len(shares) >= THRESHOLD and self.is_absent(absent)
+            may_be_in = owner in self._dead and owner not in self._withdrawn
+            ready = may_be_in and len(shares) >= THRESHOLD and self.is_absent(absent)
             if ready and not self._is_corrected(owner, absent) and self._first_partner(absent) == self.own_id:
                 with contextlib.suppress(ValueError):
                     found.append((owner, absent, join(shares)))

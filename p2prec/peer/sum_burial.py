@@ -62,6 +62,8 @@ class Burials:
         self._decide_at: dict[PeerId, float] = {}
         self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
         """By dead peer: its heir, and that one's changes from which on it is in the heir's value."""
+        self._stale_until = -math.inf
+        """What is claimed before this was said before the end, of states that are known no longer when all mix again."""
         self._told_of: dict[PeerId, int] = {}
         """By peer: the changes of its state of which this one has told a neighbour."""
 
@@ -121,6 +123,8 @@ class Burials:
             return []
         if dead == self._value.own_id:
             return self._on_own_death(sender, proof)
+        if now < self._stale_until:
+            return []
         self._claims.add(dead, Claim(message.changes, message.direct, sender), proof)
         if dead in self._dead and dead not in self._absence.restored and may_decide:
             # Nobody could restore it until somebody opened its box: decide once more.
@@ -216,14 +220,18 @@ class Burials:
 
     # --- the end ---
 
-    def end(self) -> None:
-        """Whatever was not restored until now never will be, unless everybody mixes again."""
+    def end(self, stale_until: float = math.inf) -> None:
+        """Whatever was not restored until now never will be, unless everybody mixes again. stale_until: later claims are of those
+        whose clocks are ahead, and who mix again already.
+        """
         self._decide_at.clear()
         self._claims.clear()
-        self._inherited.clear()
+        self._stale_until = stale_until
 
     def restart(self, now: float) -> Outgoing:
         """Everybody mixes again what was contributed, so all who are gone have to be restored again."""
         gone = sorted(self._dead | self.handed_over)
         self.handed_over.clear()
+        self._inherited.clear()
+        self._stale_until = -math.inf
         return [message for peer in gone for message in self.announce(peer, now)]

@@ -59,6 +59,8 @@ from p2prec.types import FloatArray, PeerId, SwarmId
 
 _PAIRING, _TAKEN_OUT, _ENDED, _DECIDED, _OVER = 2, 4, 5, 6, 7
 """Phases: enrol, pair, contribute, recover, take out, end, decide whether to mix again, end that."""
+_STALE = 0.75
+"""Of a notice after the end: what is claimed until then is of before it. The rest is for those whose clocks are ahead."""
 _RETRY = 0.1
 """Of an exchange's interval, up to twice as much: after a neighbour was busy. Everybody begins at the same moment; if all tried
 again at the same moments too, all would be busy for good."""
@@ -247,7 +249,8 @@ class SumPeer:
     def _end(self) -> Outgoing:
         """Stop mixing. Whatever was not restored until now never will be; a copy with too much noise is void."""
         self._next_exchange = float("inf")
-        self._burials.end()
+        # Nobody begins again before a notice is over; until shortly before that, what arrives was said before the end.
+        self._burials.end(self.times.start + self.times.end_s + _STALE * self.times.notice_s)
         self._changes.clear()
         self._entry.close()
         if self._leaving or not self.value.weight > 0 or not self._is_void(self.value.mean()):

@@ -139,6 +139,23 @@ def test_who_has_taken_its_masks_back_puts_none_in_for_a_partner_that_is_restore
     assert world.error_ratio() < CLEAN
 
 
+def test_who_has_taken_its_masks_back_has_none_that_others_could_take_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had masked with a partner that died before it contributed; it withdrew, mixed nothing of its own, and died."""
+    world = SumWorld(3)
+    few = min(world.ids, key=lambda peer: len(_partners(world, peer)))
+    absent = _partners(world, few)[0]
+    monkeypatch.setattr(sum_entry, "MIN_PARTNERS", len(_partners(world, few)))
+    world = SumWorld(3, silent=frozenset((world.ids.index(few),)))
+    world.at(TIMES.contribute_s - 0.3, lambda: world.kill(absent))
+    world.at((TIMES.contribute_s + TIMES.recover_s) / 2, lambda: world.kill(few))
+    world.run()
+    assert few in {sender for _, sender, _, message in world.sent if isinstance(message, Withdrawn)}
+    assert any(isinstance(message, TakenOut) for *_, message in world.sent)
+    world.ledger.remove(few)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(len(world.ledger), abs=1e-2)
+
+
 @pytest.mark.parametrize("dies_s", [-0.1, 0.3, 3.0])
 def test_death_of_whoever_is_to_take_a_mask_out_for_a_dead_peer(dies_s: float) -> None:
     """A peer dies before it contributes, and one of its partners after. What it takes to take that mask out is said while the one
@@ -301,6 +318,22 @@ def test_a_void_sum_is_mixed_again_from_what_was_contributed() -> None:
     assert world.error_ratio() < CLEAN
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
     assert sorted(world.ledger) == sorted(world.ids)
+
+
+def test_whose_death_is_noticed_as_a_void_sum_ends_is_restored_when_it_is_mixed_again() -> None:
+    """What was said of them just before the end is about states that nobody knows any more when all begin again."""
+    world = SumWorld(4, is_void=True)
+    dying = world.ids[::9]
+    for number, peer in enumerate(
+        dying
+    ):  # those whose clock is late say what they could restore when others have ended
+        world.at(TIMES.end_s - NOTICED_S + 0.03 * number, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
+    world.run()
+    late = {message.dead for at, _, _, message in world.sent if isinstance(message, Claimed) and at < TIMES.phases[-2]}
+    assert late & set(dying)
+    assert all(world.peers[peer].mixed_again for peer in world.living)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
 
 
 @pytest.mark.slow
