@@ -21,9 +21,9 @@ import numpy as np
 
 from p2prec.lab.config import LabConfig
 from p2prec.lab.experiment import prepare
-from p2prec.lab.private_swarm import HONEST_SHARE, learn_centrally
+from p2prec.lab.noise_left import seed_range
+from p2prec.lab.private_swarm import learn_centrally, plan_of
 from p2prec.model.pairs import pair_scores
-from p2prec.privacy.plan import PrivacyPlan
 from p2prec.types import DoubleArray
 
 
@@ -56,7 +56,7 @@ def ndcg_by_noise(
     config = LabConfig(data=str(data), split="random-one", seed=seed, epsilon=epsilon)
     task = prepare(config, data.parent, data.parent)
     items = [task.train.histories.of(person).items for person in range(task.train.n_people)]
-    plan = PrivacyPlan.of(epsilon, config.privacy_parameters().delta, int(HONEST_SHARE * len(items)))
+    plan = plan_of(epsilon, config.privacy_parameters().delta, len(items))
     found = np.empty((len(noise), draws))
     for draw in range(draws):
         for row, multiple in enumerate(noise):
@@ -93,8 +93,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.draws < 2:
         parser.error("--draws: two or more, or there is no spread to tell")
-    first, _, last = arguments.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    seeds = seed_range(arguments.seeds)
     noise = [float(text) for text in arguments.noise.split(",")]
     done, total = 0, len(seeds) * arguments.draws
 

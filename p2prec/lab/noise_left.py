@@ -18,9 +18,8 @@ import numpy as np
 from p2prec.data.histories import Histories, read_histories
 from p2prec.lab import topology
 from p2prec.lab.gossip_sum import Crashes, decide, play, weights
-from p2prec.lab.private_swarm import HONEST_SHARE, Masks, mask_graph
+from p2prec.lab.private_swarm import Masks, mask_graph, plan_of
 from p2prec.lab.schedule import disjoint_batches
-from p2prec.privacy.plan import PrivacyPlan
 from p2prec.types import BoolArray, IndexArray
 
 COLUMNS = 256
@@ -33,7 +32,7 @@ def noise_left(
 ) -> float:
     """Root mean square over living copies and COLUMNS values, of what is left after the rounds."""
     n = len(views)
-    plan = PrivacyPlan.of(8.0, 1e-5, int(HONEST_SHARE * n)).pairs
+    plan = plan_of(8.0, 1e-5, n).pairs
     pairs, contributing = mask_graph(n, rng)
     masks = Masks(disjoint_batches(rng.permutation(pairs)), contributing, int(rng.integers(2**62)))
     course = decide(views, rounds, Crashes(crash), rng, inherit=inherit)
@@ -42,6 +41,12 @@ def noise_left(
     living: BoolArray = course.alive
     mean = block[living] * (plan.unit / weights(course, contributing)[living, None])
     return float(np.sqrt(np.mean(np.square(mean, dtype=np.float64)))) * plan.mu * n
+
+
+def seed_range(text: str) -> range:
+    """FIRST-LAST, both included, or one seed."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def _line(found: Sequence[float]) -> str:
@@ -60,8 +65,7 @@ def main() -> None:
     parser.add_argument("--no-inheritance", action="store_true")
     arguments = parser.parse_args()
     histories: Histories = read_histories(arguments.data)
-    first, _, last = arguments.seeds.partition("-")
-    seeds = range(int(first), int(last or first) + 1)
+    seeds = seed_range(arguments.seeds)
     print(f"{len(histories)} peers, {len(seeds)} seeds: median (smallest to largest)")
     for kind in arguments.topology.split(","):
         for rounds in (int(text) for text in arguments.rounds.split(",")):

@@ -41,6 +41,11 @@ COPIES_JUDGED = 300
 _SQRT_POPULARITY = math.sqrt(POPULARITY_ITEMS)
 
 
+def plan_of(epsilon: float, delta: float, n_people: int) -> PrivacyPlan:
+    """That of the lab's kernels and curators. Raises ValueError for a promise that is none."""
+    return PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * n_people))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SumResult:
     """What a sum over the swarm came to."""
@@ -81,7 +86,7 @@ class PrivateSwarm:
         """
         self.histories, self.n_items = histories, n_items
         n = len(histories)
-        self.plan = PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * n))
+        self.plan = plan_of(epsilon, delta, n)
         self._views, self._rounds, self._crashes, self._inherit, self._rng = views, rounds, crashes, inherit, rng
         self.copies = rng.permutation(n)[:COPIES_JUDGED]
 
@@ -230,9 +235,7 @@ def curator(
     histories: Sequence[IndexArray], n_items: int, epsilon: float, delta: float, rng: np.random.Generator
 ) -> PairModel:
     """What a trusted curator would learn under the same promise: the same two sums, over everybody, with one noise."""
-    return learn_centrally(
-        histories, n_items, PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * len(histories))), 1.0, rng
-    )
+    return learn_centrally(histories, n_items, plan_of(epsilon, delta, len(histories)), 1.0, rng)
 
 
 def learn_centrally(

@@ -324,13 +324,12 @@ def test_whose_death_is_noticed_as_a_void_sum_ends_is_restored_when_it_is_mixed_
     """What was said of them just before the end is about states that nobody knows any more when all begin again."""
     world = SumWorld(4, is_void=True)
     dying = world.ids[::9]
-    for number, peer in enumerate(
-        dying
-    ):  # those whose clock is late say what they could restore when others have ended
+    # Those whose clock is late say what they could restore when others have ended.
+    for number, peer in enumerate(dying):
         world.at(TIMES.end_s - NOTICED_S + 0.03 * number, lambda peer=peer: world.kill(peer))  # type: ignore[misc]
     world.run()
-    late = {message.dead for at, _, _, message in world.sent if isinstance(message, Claimed) and at < TIMES.phases[-2]}
-    assert late & set(dying)
+    claims = [(at, message.dead) for at, _, _, message in world.sent if isinstance(message, Claimed)]
+    assert {dead for at, dead in claims if TIMES.end_s < at < TIMES.phases[-2]} & set(dying)
     assert all(world.peers[peer].mixed_again for peer in world.living)
     assert world.error_ratio() < CLEAN
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)

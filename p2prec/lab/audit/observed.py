@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec import structs
 
-from p2prec.lab.private_swarm import HONEST_SHARE, mask_graph
+from p2prec.lab.private_swarm import mask_graph, plan_of
 from p2prec.manifest import PrivacyParameters, recommended
 from p2prec.model.nearest import decode, encode
 from p2prec.model.pairs import popularity_statistic
@@ -17,7 +17,7 @@ from p2prec.model.state import initial_state
 from p2prec.peer.learner import Learner
 from p2prec.peer.private_sum import PrivateSum
 from p2prec.privacy.masks import mask
-from p2prec.privacy.plan import PrivacyPlan, SumPlan
+from p2prec.privacy.plan import SumPlan
 from p2prec.privacy.stream import NoiseStream
 from p2prec.types import FloatArray, IndexArray, PeerId
 
@@ -72,7 +72,7 @@ def protected(
 ) -> Observed:
     """Contributions to the popularity under a promise. colluders: of each person's mask partners, who tell their masks."""
     clear = np.stack([popularity_statistic(items, n_items) for items in histories])
-    plan = PrivacyPlan.of(epsilon, delta, int(HONEST_SHARE * len(histories))).popularity
+    plan = plan_of(epsilon, delta, len(histories)).popularity
     return Observed(
         clear, _messages(clear, plan, colluders, rng), _messages(np.zeros_like(clear), plan, colluders, rng)
     )
