@@ -72,7 +72,7 @@ def show_run(report: dict[str, Any]) -> None:
             labelled("sent", f"{sent} per peer and round, {report['messages']:,} messages"),
             labelled("copies", f"{report['consensus_distance']:.3f} apart, of the mean's norm"),
             labelled("speed", speed),
-            *compared("central", report["swarm_over_central"]),
+            *compared("of central", report["swarm_over_central"]),
         ]
     )
 
@@ -106,7 +106,8 @@ def show_private(report: dict[str, Any]) -> None:
             ),
             labelled("noise", f"{noise} times that of a trusted curator"),
             labelled("sent", f"{bytes_text(sent)} per peer in all"),
-            *compared("curator", report["swarm_over_curator"]),
+            *compared("of curator", report["swarm_over_curator"]),
+            *compared("same draw", report["swarm_over_curator_same_draw"]),
         ]
     )
 
@@ -142,7 +143,7 @@ def show_audit(report: dict[str, Any]) -> None:
     show(table(header, rows), hang=None)
 
 
-def compared(to: str, ratios: dict[str, Any]) -> list[Any]:
+def compared(label: str, ratios: dict[str, Any]) -> list[Any]:
     """The swarm over what it is compared with, with standard errors over people; nothing where that has no figure but 0."""
     from p2prec.cli.screen import labelled
 
@@ -153,7 +154,7 @@ def compared(to: str, ratios: dict[str, Any]) -> list[Any]:
         for name, one in found.items()
         if one is not None
     ]
-    return [labelled(f"of {to}", ", ".join(parts) + " (standard error over people)")] if parts else []
+    return [labelled(label, ", ".join(parts) + " (standard error over people)")] if parts else []
 
 
 def about(config: dict[str, Any]) -> list[Any]:

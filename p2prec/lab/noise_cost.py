@@ -22,7 +22,7 @@ import numpy as np
 from p2prec.lab.config import LabConfig
 from p2prec.lab.experiment import prepare
 from p2prec.lab.noise_left import seed_range
-from p2prec.lab.private_swarm import learn_centrally, plan_of
+from p2prec.lab.private_swarm import FreshDraw, learn_centrally, plan_of
 from p2prec.model.pairs import pair_scores
 from p2prec.types import DoubleArray
 
@@ -60,7 +60,7 @@ def ndcg_by_noise(
     found = np.empty((len(noise), draws))
     for draw in range(draws):
         for row, multiple in enumerate(noise):
-            model = learn_centrally(items, task.train.n_items, plan, multiple, task.rng(7, draw))
+            model = learn_centrally(items, task.train.n_items, plan, multiple, FreshDraw(task.rng(7, draw)))
             judgement = task.judge.judge(np.stack([pair_scores(model, own) for own in items]))
             figures: dict[str, Any] = judgement.figures
             found[row, draw] = figures["full"]["ndcg_at_10"]

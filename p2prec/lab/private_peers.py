@@ -153,11 +153,13 @@ class SimulatedPrivateSwarm:
             )
         means = np.stack([outcome.mean for outcome in found])
         plan = self.plan.popularity if number == POPULARITY else self.plan.pairs
-        ratio = math.sqrt(float(((means - truth) ** 2).mean())) * plan.mu * n
+        errors = means - truth
+        ratio = math.sqrt(float((errors**2).mean())) * plan.mu * n
         lost = sum(outcome.is_void for outcome in found)
         again = int(any(outcome.mixed_again for outcome in found))
         course = Course(alive=alive, lost=lost)
-        return SumResult(means, course, int(contributing.sum()), ratio, work.pop("bytes"), again, work)
+        noise = errors[0].astype(np.float32)
+        return SumResult(means, noise, course, int(contributing.sum()), ratio, work.pop("bytes"), again, work)
 
     def _statistic(self, number: int, peer: int) -> FloatArray:
         if number == POPULARITY:

@@ -21,7 +21,7 @@ import numpy as np
 from p2prec.data.histories import Histories, read_histories
 from p2prec.data.synthetic import synthetic_histories
 from p2prec.lab.dataset import sample_people
-from p2prec.lab.private_swarm import learn_centrally
+from p2prec.lab.private_swarm import FreshDraw, learn_centrally
 from p2prec.lab.splits import split
 from p2prec.metrics.ranking import ndcg_at_k
 from p2prec.model.pairs import pair_scores
@@ -59,7 +59,7 @@ def figures(
         for epsilon in epsilons:
             plan = PrivacyPlan.of(epsilon, DELTA, n_people - COLLUDING)
             rng = np.random.default_rng([seed, 2, round(1000 * epsilon)])
-            model = learn_centrally(train, n_items, plan, NOISE, rng)
+            model = learn_centrally(train, n_items, plan, NOISE, FreshDraw(rng))
             found[epsilon].append(_judge([pair_scores(model, items) for items in train], test, train))
     return [_row(n_people, epsilon, found[epsilon], popularity) for epsilon in epsilons]
 

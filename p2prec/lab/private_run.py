@@ -26,7 +26,7 @@ from p2prec.lab.experiment import (
 )
 from p2prec.lab.gossip_sum import Crashes
 from p2prec.lab.private_peers import SimulatedPrivateSwarm
-from p2prec.lab.private_swarm import PrivateSwarm, SumResult, curator
+from p2prec.lab.private_swarm import Draw, FreshDraw, PrivateSwarm, SumResult, SwarmsDraw, learn_centrally, plan_of
 from p2prec.model.pairs import pair_scores
 from p2prec.privacy.plan import COLLUDING
 from p2prec.privacy.promise import mixing_rounds
@@ -65,11 +65,14 @@ def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnP
     seconds = time.perf_counter() - started
     judged = {"swarm": task.judge.judge(swarm.scores(models))}
     on_progress("swarm", 100, 100, headline(judged["swarm"]))
-    judged["curator"] = _curators(task, items, config.epsilon, delta, on_progress)
+    own_noise = SwarmsDraw(swarm.popularity_sum.noise, swarm.pair_sum.noise, models[0].selected, task.rng(8))
+    judged["curator_same_draw"] = _curator(task, items, config, own_noise)
+    judged["curator"] = _curators(task, items, config, on_progress)
     judged["popularity"] = run_baselines(task, ["popularity"], on_progress)["popularity"].judgement
     return {
         **{name: judgement.figures for name, judgement in judged.items()},
         "swarm_over_curator": paired(judged["swarm"], judged["curator"]),
+        "swarm_over_curator_same_draw": paired(judged["swarm"], judged["curator_same_draw"]),
         "privacy": _privacy(swarm, rounds),
         "sums": {"popularity": _sum(swarm.popularity_sum), "pairs": _sum(swarm.pair_sum)},
         "seconds": time.perf_counter() - started,
@@ -81,15 +84,20 @@ def run_private(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnP
     }
 
 
-def _curators(
-    task: Task, items: Sequence[IndexArray], epsilon: float, delta: float, on_progress: OnProgress
-) -> Judgement:
-    """A trusted curator's judgement, the mean over CURATORS draws of its noise."""
+def _curator(task: Task, items: Sequence[IndexArray], config: LabConfig, draw: Draw) -> Judgement:
+    """A trusted curator's judgement, who promises the same: the same two sums, over everybody, with one noise."""
+    assert config.epsilon is not None
+    plan = plan_of(config.epsilon, config.privacy_parameters().delta, len(items))
+    model = learn_centrally(items, task.train.n_items, plan, 1.0, draw)
+    return task.judge.judge(np.stack([pair_scores(model, one) for one in items]))
+
+
+def _curators(task: Task, items: Sequence[IndexArray], config: LabConfig, on_progress: OnProgress) -> Judgement:
+    """The mean over CURATORS draws of a curator's noise."""
     judgements = []
     for draw in range(CURATORS):
         on_progress("curator", draw, CURATORS, "")
-        model = curator(items, task.train.n_items, epsilon, delta, task.rng(7, draw))
-        judgements.append(task.judge.judge(np.stack([pair_scores(model, one) for one in items])))
+        judgements.append(_curator(task, items, config, FreshDraw(task.rng(7, draw))))
     mean = mean_of(judgements)
     on_progress("curator", CURATORS, CURATORS, headline(mean))
     return mean

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -24,15 +25,17 @@ from p2prec.model.pairs import (
     fit,
     n_pairs,
     n_selected,
+    pack,
     pair_noise,
     pair_scores,
     popularity_noise,
     popularity_of,
     popularity_statistic,
     select,
+    unpack,
 )
 from p2prec.privacy.plan import MEAN_PARTNERS, MIN_PARTNERS, PrivacyPlan, SumPlan
-from p2prec.types import BoolArray, FloatArray, IndexArray
+from p2prec.types import BoolArray, DoubleArray, FloatArray, IndexArray
 
 HONEST_SHARE = 0.98
 """The plan counts on the noise of so many of the participants."""
@@ -52,6 +55,8 @@ class SumResult:
 
     means: FloatArray
     """(n_copies, n_columns) by the copies of some peers."""
+    noise: FloatArray
+    """(n_columns,) in the first of these copies: all that it has beside the mean of those who contributed."""
     course: Course
     contributors: int
     noise_ratio: float
@@ -161,7 +166,7 @@ class PrivateSwarm:
         weight = weights(course, contributing)
         # Those who crashed come back, and take over a living neighbour's copy.
         source = np.where(course.alive, np.arange(n), self._rng.choice(np.flatnonzero(course.alive), n))[self.copies]
-        means = np.empty((len(self.copies), count), np.float32)
+        means, noise = np.empty((len(self.copies), count), np.float32), np.empty(count, np.float32)
         squared = 0.0
         for start in range(0, count, COLUMNS_AT_ONCE):
             end = min(count, start + COLUMNS_AT_ONCE)
@@ -169,12 +174,14 @@ class PrivateSwarm:
             block = masks.protected(plan, own, start)
             play(course, block)
             means[:, start:end] = block[source] * (plan.unit / weight[source, None])
-            squared += float(((means[:, start:end] - own[contributing].mean(axis=0)) ** 2).sum())
+            errors = means[:, start:end] - own[contributing].mean(axis=0)
+            squared += float((errors**2).sum())
+            noise[start:end] = errors[0]
             on_progress(end / count)
         ratio = math.sqrt(squared / means.size) * plan.mu * n
         shares = course.coarse_shares + course.fine_shares
         sent = ((shares + course.fine_shares) * count + shares * 2 * n_rows(count)) / n
-        return SumResult(means, course, int(contributing.sum()), ratio, sent)
+        return SumResult(means, noise, course, int(contributing.sum()), ratio, sent)
 
 
 def scores_by_copies(models: Sequence[PairModel], copies: IndexArray, histories: Sequence[IndexArray]) -> FloatArray:
@@ -231,26 +238,64 @@ def unit_histories(
     return units
 
 
-def curator(
-    histories: Sequence[IndexArray], n_items: int, epsilon: float, delta: float, rng: np.random.Generator
-) -> PairModel:
-    """What a trusted curator would learn under the same promise: the same two sums, over everybody, with one noise."""
-    return learn_centrally(histories, n_items, plan_of(epsilon, delta, len(histories)), 1.0, rng)
+class Draw(Protocol):
+    """One draw of the noise of both sums, in standard deviations."""
+
+    def of_popularity(self, n_items: int) -> DoubleArray:
+        """(n_items,)"""
+
+    def of_pairs(self, selected: IndexArray) -> DoubleArray:
+        """(n_pairs,) packed. selected: (n_selected,) the items among which pairs are counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshDraw:
+    rng: np.random.Generator
+
+    def of_popularity(self, n_items: int) -> DoubleArray:
+        return self.rng.standard_normal(n_items)
+
+    def of_pairs(self, selected: IndexArray) -> DoubleArray:
+        return self.rng.standard_normal(n_pairs(len(selected)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SwarmsDraw:
+    """The noise that a swarm ended up with, at a curator's size: beside the swarm a curator with this draw shows what the
+    swarm's *more* noise and missing people cost, and not who of both had more luck."""
+
+    popularity: FloatArray
+    pairs: FloatArray
+    """(n_pairs,) packed, of `selected`."""
+    selected: IndexArray
+    rng: np.random.Generator
+    """For pairs of items that the swarm had not selected."""
+
+    def of_popularity(self, n_items: int) -> DoubleArray:
+        noise: DoubleArray = self.popularity / np.float64(self.popularity.std())
+        return noise
+
+    def of_pairs(self, selected: IndexArray) -> DoubleArray:
+        drawn = unpack(self.rng.standard_normal(n_pairs(len(selected))).astype(np.float32), len(selected))
+        _, here, there = np.intersect1d(selected, self.selected, return_indices=True)
+        noise = unpack(self.pairs / self.pairs.std(), len(self.selected))
+        drawn[np.ix_(here, here)] = noise[np.ix_(there, there)]
+        return pack(drawn.astype(np.float32)).astype(np.float64)
 
 
 def learn_centrally(
-    histories: Sequence[IndexArray], n_items: int, plan: PrivacyPlan, noise: float, rng: np.random.Generator
+    histories: Sequence[IndexArray], n_items: int, plan: PrivacyPlan, noise: float, draw: Draw
 ) -> PairModel:
     """The model of both sums, computed in one place. noise: over that of a trusted curator who keeps the plan's promise."""
     n = len(histories)
     vote = np.mean([popularity_statistic(items, n_items) for items in histories], axis=0)
     std = noise / (plan.popularity.mu * n)
-    popularity = popularity_of((vote + rng.normal(0, std, n_items)).astype(np.float32))
+    popularity = popularity_of((vote + std * draw.of_popularity(n_items)).astype(np.float32))
     selected = select(popularity, n_selected(n_items, n, plan.pairs.mu))
     expected = expected_popularity(popularity, selected, std * _SQRT_POPULARITY)
     units = unit_histories(histories, selected, [expected], n_items)
     rows, columns = np.triu_indices(len(selected))
     packed = (units.T @ units)[rows, columns] / n * np.where(rows == columns, 1.0, math.sqrt(2))
     std = noise / (plan.pairs.mu * n)
-    noisy = (packed + rng.normal(0, std, len(packed))).astype(np.float32)
+    noisy = (packed + std * draw.of_pairs(selected)).astype(np.float32)
     return fit(popularity, selected, expected, noisy, std)

@@ -98,7 +98,9 @@ def _run_figures(results: Results, one: Experiment) -> str:
         f"At the end the copies are {_mean(results, one, 'consensus_distance', '.4f')} of their mean's norm apart."
     )
     table = _methods_table(results, one, METHODS, columns)
-    return "\n\n".join([table, _on_the_way(results, one, explicit) + _luck(results, one, "central"), cost])
+    return "\n\n".join(
+        [table, _on_the_way(results, one, explicit) + _luck(results, one, "central", "the central's"), cost]
+    )
 
 
 def _private_figures(results: Results, one: Experiment) -> str:
@@ -111,7 +113,9 @@ def _private_figures(results: Results, one: Experiment) -> str:
         f"Noise in a peer's copies of the two sums, over a curator's: {noise}. Sent: {megabytes} MB a peer in all; "
         f"{_mean(results, one, 'seconds', ',.0f')} s, {_mean(results, one, 'peak_rss_bytes / 1e9', '.2f')} GB at most."
     )
-    return f"{table}\n\n{cost}{_luck(results, one, 'curator')}"
+    unlike = _luck(results, one, "curator", "the curator's")
+    alike = _luck(results, one, "curator_same_draw", "what a curator reaches with the swarm's own draw of noise")
+    return f"{table}\n\n{cost}{unlike}{alike}"
 
 
 def _methods_table(
@@ -134,7 +138,7 @@ def _on_the_way(results: Results, one: Experiment, explicit: bool) -> str:
     return f"{name} of the swarm by rounds: {', '.join(moments)}."
 
 
-def _luck(results: Results, one: Experiment, other: str) -> str:
+def _luck(results: Results, one: Experiment, other: str, called: str) -> str:
     """How much of the difference between the swarm and another may be the luck of who was asked; "" in older reports."""
     compared = [report.get(f"swarm_over_{other}") or {} for report in results.reports(one.name).values()]
     if not all(compared):
@@ -150,7 +154,7 @@ def _luck(results: Results, one: Experiment, other: str) -> str:
             parts.append(
                 f"{name} {_mean(results, one, f'{ratio}.ratio', '.3f')} (standard error {statistics.fmean(errors):.3f})"
             )
-    return f" Of the {other}'s, with the standard error over people in one run: {', '.join(parts)}."
+    return f" Of {called}, with the standard error over people in one run: {', '.join(parts)}."
 
 
 def _mean(results: Results, one: Experiment, expression: str, form: str) -> str:

@@ -9,9 +9,9 @@ from p2prec.lab.gossip_sum import Crashes, decide, decide_again, play, weights
 from p2prec.lab.noise_cost import costs
 from p2prec.lab.noise_left import noise_left
 from p2prec.lab.private_peers import SimulatedPrivateSwarm
-from p2prec.lab.private_swarm import PrivateSwarm, curator, mask_graph
+from p2prec.lab.private_swarm import FreshDraw, PrivateSwarm, SwarmsDraw, learn_centrally, mask_graph, plan_of
 from p2prec.lab.topology import random_views
-from p2prec.model.pairs import pair_scores
+from p2prec.model.pairs import n_pairs, pair_scores, unpack
 from p2prec.privacy.plan import COLLUDING, MIN_PARTNERS
 from p2prec.privacy.promise import mixing_rounds
 from p2prec.types import IndexArray
@@ -83,13 +83,34 @@ def test_a_swarm_learns_what_a_curator_learns() -> None:
     models = swarm.learn()
     assert swarm.scores(models).shape == (300, 60)
     assert swarm.pair_sum.noise_ratio < 1.5
-    central = curator(histories, 60, 8.0, 1e-5, rng)
+    central = learn_centrally(histories, 60, plan_of(8.0, 1e-5, 300), 1.0, FreshDraw(rng))
     own, theirs = np.array([2, 3, 4, 6]), np.array([32, 33, 34, 36])
-    for model in (models[0], central):
+    own_draw = SwarmsDraw(swarm.popularity_sum.noise, swarm.pair_sum.noise, models[0].selected, rng)
+    alike = learn_centrally(histories, 60, plan_of(8.0, 1e-5, 300), 1.0, own_draw)
+    assert (
+        np.abs(alike.popularity - models[0].popularity).mean()
+        < np.abs(central.popularity - models[0].popularity).mean() / 2
+    )
+    for model in (models[0], central, alike):
         low, high = np.arange(8, 14), np.arange(38, 44)
         for items, liked, other in ((own, low, high), (theirs, high, low)):
             scores = pair_scores(model, items)
             assert scores[liked].mean() > scores[other].mean()
+
+
+def test_a_curator_with_the_swarms_draw_has_its_noise_at_a_curators_size() -> None:
+    rng = np.random.default_rng(6)
+    popularity, selected = 3 * rng.standard_normal(200).astype(np.float32), np.arange(50, 110)
+    pairs = 0.1 * rng.standard_normal(n_pairs(60)).astype(np.float32)
+    draw = SwarmsDraw(popularity, pairs, selected, rng)
+    assert draw.of_popularity(200).std() == pytest.approx(1)
+    assert np.corrcoef(draw.of_popularity(200), popularity)[0, 1] == pytest.approx(1)
+    # A curator selects other items, in another order: what is known of a pair goes with it, the others are drawn.
+    other = np.arange(119, 59, -1)
+    found, known = unpack(draw.of_pairs(other), 60), unpack(pairs / pairs.std(), 60)
+    assert found[59, 58] == pytest.approx(known[10, 11], rel=1e-5)  # items 60 and 61
+    assert found[50, 10] == pytest.approx(known[19, 59], rel=1e-5)  # items 69 and 109
+    assert draw.of_pairs(other).std() == pytest.approx(1, abs=0.05)
 
 
 def test_a_promise_that_is_none_is_refused() -> None:
