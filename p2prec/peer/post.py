@@ -6,7 +6,8 @@ that peer. A flood goes to all neighbours but those it came from, once. One for 
 that peer's own enrolment came on the shortest way: each hop is nearer to it, without any routes to agree on. If that
 neighbour is gone the next one it came from is taken; if none is left any other, who may have one. What comes again has found
 none where it was sent, and is sent another: a search that no dead end holds. Its origin, which hears no answer, sends what is
-lost again, by any of its ways.
+lost again, then by all its neighbours at once: where one that led to nearly everybody's shortest way has died, most
+searches end where they began.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -94,6 +95,8 @@ class _Waiting:
     relayed: Relayed
     known_to: dict[PeerId, None]
     """Neighbours that have it, in the order in which it came from them or was sent there."""
+    is_repeated: bool = False
+    """Whether it is this peer's own, and has been said before."""
 
 
 @dataclass(slots=True)
@@ -108,6 +111,8 @@ class _Sum:
     """By origin: the first, unless it turned out to be forged."""
     routes: dict[PeerId, list[tuple[int, PeerId]]] = field(default_factory=dict)
     """By origin: how far from it a neighbour is from which that enrolment came, and the neighbour; the nearest first."""
+    said: set[tuple[PeerId, type[SumMessage]]] = field(default_factory=set)
+    """What this peer has said to whom."""
     passed: OrderedDict[bytes, dict[PeerId, None]] = field(default_factory=OrderedDict)
     """Of messages to one peer, by signature: neighbours that have had them."""
 
@@ -174,7 +179,11 @@ class Post:
         name = relayed.signature
         if to is None:
             known.floods[name] = relayed
-        self._outbox[name] = _Waiting(relayed, {} if to is None else known.had(name))
+            self._outbox[name] = _Waiting(relayed, {})
+        else:
+            is_repeated = (to, type(message)) in known.said
+            known.said.add((to, type(message)))
+            self._outbox[name] = _Waiting(relayed, known.had(name), is_repeated)
 
     def due(self, now: float) -> float:
         """When to `flush` next: the next moment of this peer's own, if anything waits."""
@@ -216,8 +225,9 @@ class Post:
         ways = known.routes.get(to, []) if known is not None else []
         open_ways = [way for _, way in ways if way in others]
         first, second = waiting.relayed.token[:2]
+        if waiting.is_repeated:
+            return others
         if not had:
-            # An own message: when it is repeated, perhaps the first way was the trouble.
             return [open_ways[first % len(open_ways)]] if open_ways else neighbours
         if not others:
             # A dead end: back to whom it came from first, who will try another.

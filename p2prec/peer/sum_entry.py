@@ -77,6 +77,8 @@ class Entry:
         """The own contribution as it entered, until it has been left with guardians."""
         self._masked_late: set[PeerId] = set()
         self._has_withdrawn = False
+        self._withdrawn: set[PeerId] = set()
+        """Who has said so."""
         self._to_deposit = False
         self._remind_at = times.start + times.contribute_s + times.answer_s
 
@@ -101,19 +103,20 @@ class Entry:
         late = now > self._times.start + self._times.contribute_s + self._times.notice_s
         asleep = "this device was not awake when contributions were due" if late else ""
         self.sat_out = asleep or self._objection() or self._roster.refusal() or self._recorded()
-        out: Outgoing = []
-        if not self.sat_out:
-            self.keys = self._roster.keys()
-            self.asked = frozenset(self.keys)
-            self._value.contribute(self._statistic(), self.keys, self._noise())
-            self._to_deposit = True
-            box_key = secrets.token_bytes(KEY_BYTES)
-            box = seal_contribution(box_key, self._own_id, self._value.contribution(fine=False))
-            self._sealed = Sealed(box, self._roster.quorum(self._own_id))
-            self._escrow = self._roster.escrow(self.keys, box_key)
-            self._unanswered = set(self.keys) - dead
-            out = self._tell_masked(list(self.keys))
-        return out + self._answers()
+        if self.sat_out:
+            # Partners are not to wait for this one's answers, which may never arrive where it is hard to reach.
+            self._has_withdrawn = True
+            return [(None, Withdrawn())]
+        self.keys = {peer: key for peer, key in self._roster.keys().items() if peer not in self._withdrawn}
+        self.asked = frozenset(self.keys)
+        self._value.contribute(self._statistic(), self.keys, self._noise())
+        self._to_deposit = True
+        box_key = secrets.token_bytes(KEY_BYTES)
+        box = seal_contribution(box_key, self._own_id, self._value.contribution(fine=False))
+        self._sealed = Sealed(box, self._roster.quorum(self._own_id))
+        self._escrow = self._roster.escrow(self.keys, box_key)
+        self._unanswered = set(self.keys) - dead
+        return self._tell_masked(list(self.keys)) + self._answers()
 
     def _recorded(self) -> str:
         try:
@@ -185,8 +188,8 @@ class Entry:
         return self._answers()
 
     def _answers(self) -> Outgoing:
-        if not self._is_due:
-            return []
+        if not self._is_due or self._has_withdrawn:
+            return []  # `Withdrawn` answers all who ask
         waiting, self._to_answer = sorted(self._to_answer), set()
         return [(peer, MaskNoted() if peer in self.keys else NotMasked()) for peer in waiting]
 
@@ -199,6 +202,15 @@ class Entry:
         if partner in self._unanswered:
             self._unanswered.discard(partner)
             self.remove_masks([partner])
+
+    def on_withdrawn(self, partner: PeerId) -> bool:
+        """It has nothing in the sum. Whether this peer's mask with it is to be taken out at once: nobody has seen that yet. If it
+        had answered before, the value may have been shown, and the mask goes with those of the absent.
+        """
+        self._withdrawn.add(partner)
+        is_awaited = partner in self._unanswered
+        self._unanswered.discard(partner)
+        return is_awaited
 
     def died(self, partner: PeerId) -> None:
         """Nobody waits for its answer; its mask stays."""

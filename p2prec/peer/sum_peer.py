@@ -327,6 +327,8 @@ class SumPeer:
                 self._absence.on_seen(sender, message, proof)
             case Withdrawn():
                 self._absence.withdrew(sender)
+                if self._entry.on_withdrawn(sender):
+                    return self._taking_out.with_withdrawn(sender)
                 return self._taking_out.all() if self._phase > _TAKEN_OUT and not self._has_ended else []
             case Voided():
                 if sender in self.roster:

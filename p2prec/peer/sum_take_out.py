@@ -30,6 +30,10 @@ class TakingOut:
             out += self.return_shares(owner)
         return out + self.for_the_dead()
 
+    def with_withdrawn(self, partner: PeerId) -> Outgoing:
+        """Take the own mask with a partner out before anybody sees the value."""
+        return self._own([partner])
+
     def return_shares(self, owner: PeerId) -> Outgoing:
         """Tell everybody what this peer holds of a dead one's keys, where the masks are with absent peers."""
         returned = self._absence.to_return(owner)

@@ -382,14 +382,56 @@ def test_who_cannot_reach_a_partner_that_lives_gives_its_place_up_and_is_restore
 
 
 @pytest.mark.parametrize("is_void", [False, True])
-@pytest.mark.parametrize("victims", ["receiver", "both"])
-def test_who_has_declined_a_mask_puts_it_in_if_the_other_side_is_restored_with_it(victims: str, is_void: bool) -> None:
+def test_who_has_declined_a_mask_puts_it_in_if_the_other_side_is_restored_with_it(is_void: bool) -> None:
     """What was sealed for guardians has the mask, though its owner would have taken it out, had it lived."""
-    world = SumWorld(6, _at_messages(NotMasked, victims, after=(0.0,)), is_void=is_void, full=frozenset((5,))).run()
-    assert (world.ids[5] in world.dead) == (victims == "both")
-    (victim,) = world.dead - {world.ids[5]}
-    assert {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)} == {victim}
+    declines = SumWorld(6).ids[5]
+    owner = _partners(SumWorld(6), declines)[0]
+    world = SumWorld(6, _at_messages(NotMasked, "receiver", after=(0.0,)), is_void=is_void)
+    world.deaf.add((owner, declines))  # so it never hears that the mask holds
+    world.at(TIMES.contribute_s - 0.1, lambda: world.deaf.clear())
+    world.run()
+    assert world.dead == {owner}
+    assert {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)} == {owner}
     assert all(world.peers[peer].mixed_again == is_void for peer in world.living)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
+
+
+@pytest.mark.parametrize("is_void", [False, True])
+@pytest.mark.parametrize("victims", ["sender", "receiver", "both"])
+def test_a_partner_of_who_sits_out_dies_as_it_hears_so(victims: str, is_void: bool) -> None:
+    """It has masked with it, and is restored as it was sealed: the others take the mask out."""
+    sits_out = SumWorld(6).ids[5]
+
+    def killer(sender: PeerId, receiver: PeerId, message: SumMessage, now: float) -> list[PeerId]:
+        if world.dead or not isinstance(message, Withdrawn) or receiver not in _partners(world, sits_out):
+            return []
+        return {"sender": [sender], "receiver": [receiver], "both": [sender, receiver]}[victims]
+
+    world = SumWorld(6, killer, is_void=is_void, full=frozenset((5,)))
+    world.run()
+    assert len(world.dead) == 1 + (victims == "both")
+    assert all(world.peers[peer].mixed_again == is_void for peer in world.living)
+    assert world.error_ratio() < CLEAN
+    assert world.total_weight() == pytest.approx(N_PEERS - 1, abs=1e-2)
+
+
+@pytest.mark.parametrize("dies_s", [None, 1.0, 7.0])
+def test_who_sits_out_and_cannot_be_reached_keeps_nobody_waiting(dies_s: float | None) -> None:
+    """A partner has masked with it, and what it tells it never arrives. It does not wait: else it would give its place up, and be
+    restored as it was sealed, with a mask of which the other side knows nothing. Nor is that taken out for it again when it dies.
+    """
+    sits_out = SumWorld(6).ids[5]
+    owner = _partners(SumWorld(6), sits_out)[0]
+    world = SumWorld(6, full=frozenset((5,)))
+    world.at(TIMES.contribute_s - 0.1, lambda: world.deaf.add((owner, sits_out)))
+    if dies_s is not None:
+        world.at(TIMES.contribute_s + dies_s, lambda: world.kill(owner))
+    world.run()
+    told = {(message.owner, message.absent) for *_, message in world.sent if isinstance(message, TakenOut)}
+    assert (owner, sits_out) in told
+    assert not any(isinstance(message, Opened) for *_, message in world.sent)
+    assert not any(world.peers[peer].mixed_again for peer in world.living)
     assert world.error_ratio() < CLEAN
     assert world.total_weight() == pytest.approx(N_PEERS - 1, abs=1e-2)
 

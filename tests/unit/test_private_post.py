@@ -137,6 +137,19 @@ def test_a_repeated_message_finds_another_way_when_one_is_broken() -> None:
     assert (IDS[0], Pair()) in line.got[4]
 
 
+def test_a_repeated_message_leaves_by_all_neighbours() -> None:
+    """The first goes one way; whoever hears no answer tries them all."""
+    line = enrolled(Line(5, extra=((0, 2), (0, 3), (1, 4), (2, 4))))
+    ways = []
+    for _ in range(2):
+        line.posts[0].send(IDS[4], SUM, MASKED)
+        line.now = line.posts[0].due(line.now)
+        ways.append(len(line.posts[0].flush(line.neighbours(0), line.now)))
+    line.posts[0].send(IDS[4], SUM, Pair())  # something else is no repetition
+    ways.append(len(line.posts[0].flush(line.neighbours(0), line.posts[0].due(line.now))))
+    assert ways == [1, 3, 1]
+
+
 def test_whoever_has_no_way_left_gives_a_message_to_somebody_who_may_have_one() -> None:
     """Otherwise all behind a peer whose only way is gone could never reach the receiver, however often they repeat it."""
     line = enrolled(Line(5))
