@@ -31,8 +31,9 @@ class Absence:
         """Partners that this peer has said it never heard `Masked` from."""
         self.restored: dict[PeerId, int] = {}
         """Of each dead peer that was restored: its changes in the state that was."""
+        self.withdrawn: set[PeerId] = set()
+        """Who says that it has nothing in the sum."""
         self._roster, self._dead = roster, dead
-        self._withdrawn: set[PeerId] = set()
         self._seen: set[PeerId] = {own_id}
         self._silent: Hearsay[PeerId, None] = Hearsay()
         """About a peer, by its partners: that it never said `Masked`."""
@@ -68,14 +69,14 @@ class Absence:
 
     def withdrew(self, peer: PeerId) -> None:
         """It says that it has shown its value to nobody. Whom it deceives otherwise is itself."""
-        self._withdrawn.add(peer)
+        self.withdrawn.add(peer)
 
     def is_absent(self, peer: PeerId) -> bool:
         """Whether a peer has certainly shown its value to nobody, nor ever will.
 
         Only then may its masks be taken out. Otherwise somebody may have seen its value, and would see through it.
         """
-        if peer in self._withdrawn:
+        if peer in self.withdrawn:
             return True
         if peer in self._seen or peer not in self._dead:
             return False
@@ -95,7 +96,7 @@ class Absence:
         """What this peer holds of a dead one's mask keys, where the masks are with absent peers, and are in the state of it that
         was restored. Who has withdrawn has no masks in any state.
         """
-        if owner in self._withdrawn:
+        if owner in self.withdrawn:
             return []
         state = self.restored[owner]
         return [
@@ -121,7 +122,7 @@ class Absence:
         """
         found = []
         for (owner, absent), shares in self._returned.items():
-            may_be_in = owner in self._dead and owner not in self._withdrawn
+            may_be_in = owner in self._dead and owner not in self.withdrawn
             ready = may_be_in and len(shares) >= THRESHOLD and self.is_absent(absent)
             if ready and not self._is_corrected(owner, absent) and self._first_partner(absent) == self.own_id:
                 with contextlib.suppress(ValueError):

@@ -77,8 +77,6 @@ class Entry:
         """The own contribution as it entered, until it has been left with guardians."""
         self._masked_late: set[PeerId] = set()
         self._has_withdrawn = False
-        self._withdrawn: set[PeerId] = set()
-        """Who has said so."""
         self._to_deposit = False
         self._remind_at = times.start + times.contribute_s + times.answer_s
 
@@ -97,8 +95,10 @@ class Entry:
         """When partners are to be asked again."""
         return self._remind_at if self._unanswered else float("inf")
 
-    def contribute(self, now: float, dead: Set[PeerId]) -> Outgoing:
-        """Before this nothing of the person is in the value; after it everything is under its noise."""
+    def contribute(self, now: float, dead: Set[PeerId], withdrawn: Set[PeerId]) -> Outgoing:
+        """Before this nothing of the person is in the value; after it everything is under its noise. dead: whom nobody waits for;
+        withdrawn: whom nobody masks with any more.
+        """
         self._is_due = True
         late = now > self._times.start + self._times.contribute_s + self._times.notice_s
         asleep = "this device was not awake when contributions were due" if late else ""
@@ -107,7 +107,7 @@ class Entry:
             # Partners are not to wait for this one's answers, which may never arrive where it is hard to reach.
             self._has_withdrawn = True
             return [(None, Withdrawn())]
-        self.keys = {peer: key for peer, key in self._roster.keys().items() if peer not in self._withdrawn}
+        self.keys = {peer: key for peer, key in self._roster.keys().items() if peer not in withdrawn}
         self.asked = frozenset(self.keys)
         self._value.contribute(self._statistic(), self.keys, self._noise())
         self._to_deposit = True
@@ -207,7 +207,6 @@ class Entry:
         """It has nothing in the sum. Whether this peer's mask with it is to be taken out at once: nobody has seen that yet. If it
         had answered before, the value may have been shown, and the mask goes with those of the absent.
         """
-        self._withdrawn.add(partner)
         is_awaited = partner in self._unanswered
         self._unanswered.discard(partner)
         return is_awaited

@@ -183,7 +183,7 @@ class SumPeer:
         steps = (
             self._enrol,
             self._pair,
-            lambda: self._entry.contribute(now, self._dead),
+            lambda: self._entry.contribute(now, self._dead, self._absence.withdrawn),
             self._recover,
             self._taking_out.all,
         )

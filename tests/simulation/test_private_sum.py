@@ -411,6 +411,8 @@ def test_a_partner_of_who_sits_out_dies_as_it_hears_so(victims: str, is_void: bo
     world = SumWorld(6, killer, is_void=is_void, full=frozenset((5,)))
     world.run()
     assert len(world.dead) == 1 + (victims == "both")
+    opened = {message.owner for _, _, _, message in world.sent if isinstance(message, Opened)}
+    assert opened == world.dead - {sits_out}
     assert all(world.peers[peer].mixed_again == is_void for peer in world.living)
     assert world.error_ratio() < CLEAN
     assert world.total_weight() == pytest.approx(N_PEERS - 1, abs=1e-2)
