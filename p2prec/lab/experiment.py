@@ -25,6 +25,7 @@ from p2prec.lab.engines import measured_rounds, moments
 from p2prec.lab.evaluate import Judge, Judgement, paired
 from p2prec.lab.side_by_side import side_by_side
 from p2prec.lab.splits import LabSplit, split, split_people
+from p2prec.lab.swarm import part_bytes
 from p2prec.lab.team import team_size
 
 RUN_BASELINES = ("central", "popularity", "alone", "gossip_learning")
@@ -100,6 +101,7 @@ def run(config: LabConfig, data_dir: Path, cache: Path, on_progress: OnProgress)
         "swarm_over_central": paired(swarm.judgement, results["central"].judgement),
         "per_round": per_round,
         "bytes_per_peer_round": swarm.sent_bytes,
+        "largest_message_bytes": max(part_bytes(config.learning_parameters(), task.train.n_items)),
         "messages": cost.messages,
         "peer_rounds_per_second": cost.peer_rounds_per_second,
         "seconds": time.perf_counter() - started,

@@ -22,6 +22,7 @@ from p2prec.lab.sweep import read_sweep
 RESULTS = ["swarm", "central", "popularity", "alone", "gossip_learning"]
 COSTS = [
     "bytes_per_peer_round",
+    "largest_message_bytes",
     "messages",
     "peer_rounds_per_second",
     "seconds",
