@@ -77,6 +77,7 @@ def test_run_writes_the_promised_report(
     assert report["config"]["learning"]["n_factors"] == 2
     assert report["config"]["n_peers"] == 16
     assert report["messages"] == 3 * 3 * 16
+    assert report["bytes_per_peer_round"] == 2 * report["largest_message_bytes"]  # an offer and an answer, of one part
     assert "gossip learning" in capsys.readouterr().out
 
 
@@ -116,7 +117,7 @@ def test_production_peers_come_to_the_same_report(data: Path, tmp_path: Path, mo
     kernels, peers = reports
     assert list(peers) == RUN_KEYS
     assert peers["bytes_per_peer_round"] > kernels["bytes_per_peer_round"] > 0
-    for name in ("swarm", "messages", "consensus_distance", "fairness"):
+    for name in ("swarm", "messages", "largest_message_bytes", "consensus_distance", "fairness"):
         assert peers[name] == kernels[name], name
 
 
