@@ -21,8 +21,8 @@ import numpy as np
 
 from p2prec.lab.config import LabConfig
 from p2prec.lab.experiment import prepare
-from p2prec.lab.noise_left import seed_range
 from p2prec.lab.private_swarm import FreshDraw, learn_centrally, plan_of
+from p2prec.lab.seeds import seed_range
 from p2prec.model.pairs import pair_scores
 from p2prec.types import DoubleArray
 
@@ -88,12 +88,12 @@ def main() -> None:
     parser.add_argument(
         "--noise", default="1,1.03,1.06,1.1,1.2", help="multiples of a curator's; the first is compared with"
     )
-    parser.add_argument("--seeds", default="0-4")
+    parser.add_argument("--seeds", type=seed_range, default=range(5), help="one, or FIRST-LAST (default: 0-4)")
     parser.add_argument("--draws", type=int, default=60, help="of noise, for each seed (two or more)")
     arguments = parser.parse_args()
     if arguments.draws < 2:
         parser.error("--draws: two or more, or there is no spread to tell")
-    seeds = seed_range(arguments.seeds)
+    seeds = arguments.seeds
     noise = [float(text) for text in arguments.noise.split(",")]
     done, total = 0, len(seeds) * arguments.draws
 

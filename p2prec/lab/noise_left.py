@@ -20,6 +20,7 @@ from p2prec.lab import topology
 from p2prec.lab.gossip_sum import Crashes, decide, play, weights
 from p2prec.lab.private_swarm import Masks, mask_graph, plan_of
 from p2prec.lab.schedule import disjoint_batches
+from p2prec.lab.seeds import seed_range
 from p2prec.types import BoolArray, IndexArray
 
 COLUMNS = 256
@@ -43,12 +44,6 @@ def noise_left(
     return float(np.sqrt(np.mean(np.square(mean, dtype=np.float64)))) * plan.mu * n
 
 
-def seed_range(text: str) -> range:
-    """FIRST-LAST, both included, or one seed."""
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
 def _line(found: Sequence[float]) -> str:
     ordered = sorted(found)
     void = sum(one > VOID for one in found)
@@ -58,14 +53,14 @@ def _line(found: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", default="0-4")
+    parser.add_argument("--seeds", type=seed_range, default=range(5), help="one, or FIRST-LAST (default: 0-4)")
     parser.add_argument("--rounds", default="30")
     parser.add_argument("--crash", default="0,0.1,0.2")
     parser.add_argument("--topology", default=",".join(topology.KINDS))
     parser.add_argument("--no-inheritance", action="store_true")
     arguments = parser.parse_args()
     histories: Histories = read_histories(arguments.data)
-    seeds = seed_range(arguments.seeds)
+    seeds = arguments.seeds
     print(f"{len(histories)} peers, {len(seeds)} seeds: median (smallest to largest)")
     for kind in arguments.topology.split(","):
         for rounds in (int(text) for text in arguments.rounds.split(",")):

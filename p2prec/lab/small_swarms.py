@@ -1,4 +1,4 @@
-"""How well a swarm of few people recommends: `python -m p2prec.lab.small_swarms --people 100 --seeds 5`.
+"""How well a swarm of few people recommends: `python -m p2prec.lab.small_swarms --people 100 --seeds 0-4`.
 
 Each seed draws other people, other held-out fifths and other noise. Full ranking; means over people, each of whom
 ranks by their own copy of the model. `docs/research/0001-small-swarms.md` reports what it prints.
@@ -17,6 +17,7 @@ import numpy as np
 from p2prec.data.demo_data import load_demo_data
 from p2prec.data.histories import Histories, choose_people, split_person
 from p2prec.data.interactions import TrainingPairs
+from p2prec.lab.seeds import seed_range
 from p2prec.lab.swarm import LabSwarm
 from p2prec.lab.topology import random_views
 from p2prec.manifest import CIRCLE_NOISE, LearningParameters, PrivacyParameters
@@ -127,18 +128,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a data set's folder (default: the demo's, MovieLens-latest-small)")
     parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--seeds", type=_seeds, default=range(5), help="how many, or FIRST-LAST (default: 5)")
+    parser.add_argument("--seeds", type=seed_range, default=range(5), help="one, or FIRST-LAST (default: 0-4)")
     parser.add_argument("--rounds", type=int, nargs="+", default=[25, 50, 80], help="when to measure")
     parser.add_argument("--noise", type=float, default=CIRCLE_NOISE, help=f"noise multiplier (default: {CIRCLE_NOISE})")
     parser.add_argument("--degree", type=int, default=8, help="neighbours that a peer picks (default: 8)")
     parser.add_argument("--times", action="store_true", help="let peers know when things happened")
     parser.add_argument("--alone", action="store_true", help="measure everybody alone as well")
     return parser.parse_args(arguments)
-
-
-def _seeds(text: str) -> Sequence[int]:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last) + 1) if last else range(int(first))
 
 
 def _text(scores: RankingScores) -> str:
