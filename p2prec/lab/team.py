@@ -9,24 +9,31 @@ import mmap
 import multiprocessing
 import os
 import sys
+import time
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from threading import BrokenBarrierError
 from typing import Any
 
 import numpy as np
 
 from p2prec.errors import UsageError
 
-Wait = Callable[[], None]
-"""Wait for all others of the team to come as far."""
+Wait = Callable[[Callable[[], bool]], None]
+"""Wait until something is so that others of the team bring about."""
 Work = Callable[[int, Wait], None]
 """Do the share of process number `rank`, from 0."""
 
 _WAIT_S = 600.0
-"""A process that does not come so far for so long is taken for dead."""
+"""Others that let a process wait for so long are taken for dead."""
+_SPIN_S = 0.001
+"""So long a process looks again and again before it sleeps in between."""
+_NAP_S = 0.0002
+
+
+class _AbandonedError(Exception):
+    """Another process has failed, so what this one waits for will not come."""
 
 
 class Team:
@@ -35,13 +42,14 @@ class Team:
     def __init__(self, work: Work, size: int) -> None:
         """The others start as copies of this process as it is now, and do `work` whenever `play` is called."""
         context: Any = multiprocessing.get_context("fork" if size > 1 else None)
-        self._barrier = context.Barrier(size)
+        self._failed = shared((1,), np.bool_)
+        """Whether any process has."""
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         for rank in range(1, size):
             ours, theirs = context.Pipe()
             # A child has copies of all ends; it must let go of ours, or it would never see them closed.
-            arguments = (work, rank, self._barrier, theirs, [*self._pipes, ours])
+            arguments = (work, rank, self._failed, theirs, [*self._pipes, ours])
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -60,11 +68,11 @@ class Team:
         for pipe in self._pipes:
             pipe.send(None)
         try:
-            work(0, _wait_at(self._barrier) if self._pipes else _nobody)
-        except BrokenBarrierError:
-            pass  # what broke it is among the answers
+            work(0, _waiting(self._failed))
+        except _AbandonedError:
+            pass  # why is among the answers
         except BaseException:
-            self._barrier.abort()  # or the others would wait for us
+            self._failed[0] = True  # or the others would wait for us
             raise
         failures = [failure for pipe in self._pipes if (failure := _answer(pipe))]
         if failures:
@@ -89,21 +97,29 @@ def shared(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
-def _nobody() -> None:
-    """To wait for."""
-
-
-def _wait_at(barrier: Any) -> Wait:
-    def wait() -> None:
-        barrier.wait(_WAIT_S)
+def _waiting(failed: np.ndarray) -> Wait:
+    def wait(is_so: Callable[[], bool]) -> None:
+        if is_so():
+            return
+        since = time.monotonic()
+        while not is_so():
+            waited = time.monotonic() - since
+            if waited > _WAIT_S:
+                failed[0] = True
+            if failed[0]:
+                raise _AbandonedError
+            if waited > _SPIN_S:
+                time.sleep(_NAP_S)
+            else:
+                os.sched_yield()
 
     return wait
 
 
-def _serve(work: Work, rank: int, barrier: Any, pipe: Connection, not_ours: Sequence[Connection]) -> None:
+def _serve(work: Work, rank: int, failed: np.ndarray, pipe: Connection, not_ours: Sequence[Connection]) -> None:
     for other in not_ours:
         other.close()
-    wait = _wait_at(barrier)
+    wait = _waiting(failed)
     while True:
         failure = ""
         try:
@@ -111,11 +127,11 @@ def _serve(work: Work, rank: int, barrier: Any, pipe: Connection, not_ours: Sequ
             work(rank, wait)
         except (EOFError, KeyboardInterrupt):
             return
-        except BrokenBarrierError:
+        except _AbandonedError:
             pass
         except Exception:
             failure = traceback.format_exc()
-            barrier.abort()
+            failed[0] = True
         try:
             pipe.send(failure)
         except BrokenPipeError:

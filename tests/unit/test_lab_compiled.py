@@ -83,10 +83,10 @@ def test_the_same_to_the_bit(objective: Objective, changes: dict[str, Any], cond
 def test_however_many_processes(n_processes: int, conditions: Conditions | None) -> None:
     """Three meetings at a time, so that there is something to share."""
     numpy = swarm(LabSwarm, "explicit", conditions, n_parts=2)
-    compiled = swarm(partial(CompiledSwarm, n_processes=n_processes), "explicit", conditions, n_parts=2)
     with mock.patch("p2prec.lab.compiled.swarm.AT_ONCE", 3):
-        numpy.run(ROUNDS)
-        compiled.run(ROUNDS)
+        compiled = swarm(partial(CompiledSwarm, n_processes=n_processes), "explicit", conditions, n_parts=2)
+    numpy.run(ROUNDS)
+    compiled.run(ROUNDS)
     assert_same(numpy, compiled)
     assert np.array_equal(numpy.scores(), compiled.scores())
 

@@ -18,27 +18,31 @@ from p2prec.lab.team import Team, Wait, shared, team_size
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the operating system's fork")
 
 
+def never() -> bool:
+    return False
+
+
 def test_all_work_on_the_same_memory_and_wait_for_each_other() -> None:
     numbers, sums = shared((3,), np.int64), shared((3,), np.int64)
 
     def work(rank: int, wait: Wait) -> None:
-        numbers[rank] += rank + 1
-        wait()
+        numbers[rank] += 1
+        wait(lambda: len(set(numbers)) == 1)
         sums[rank] = numbers.sum()
-        wait()
+        wait(lambda: sums[0] == sums[1] == sums[2])
 
     team = Team(work, 3)
     for times in range(1, 4):
         team.play(work)
-        assert sums.tolist() == [6 * times] * 3
+        assert sums.tolist() == [3 * times] * 3
 
 
 def test_alone() -> None:
     numbers = shared((1,), np.int64)
 
     def work(rank: int, wait: Wait) -> None:
-        wait()
         numbers[rank] += 1
+        wait(lambda: numbers[rank] > 0)
 
     team = Team(work, 1)
     team.play(work)
@@ -50,7 +54,7 @@ def test_a_failure_elsewhere_is_told() -> None:
     def work(rank: int, wait: Wait) -> None:
         if rank == 1:
             raise ValueError("lost my keys")
-        wait()
+        wait(never)
 
     with pytest.raises(UsageError, match="lost my keys"):
         Team(work, 3).play(work)
@@ -60,7 +64,7 @@ def test_a_failure_here_ends_it_everywhere() -> None:
     def work(rank: int, wait: Wait) -> None:
         if rank == 0:
             raise ValueError("lost my keys")
-        wait()
+        wait(never)
 
     with pytest.raises(ValueError, match="lost my keys"):
         Team(work, 3).play(work)
@@ -72,7 +76,7 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(rank: int, wait: Wait) -> None:
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        wait()
+        wait(never)
 
     with pytest.raises(UsageError, match="process of the lab died"):
         Team(work, 2).play(work)
@@ -80,7 +84,7 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nobody_is_left_behind() -> None:
     def work(rank: int, wait: Wait) -> None:
-        wait()
+        wait(lambda: True)
 
     team = Team(work, 3)
     team.play(work)

@@ -24,7 +24,7 @@ from p2prec.model.state import PROBE_WIDTH
 from p2prec.types import FloatArray
 
 _MAX_BITS = int(np.float32(MAX_MAGNITUDE).view(np.int32))
-_APPLIED, _OFFER_LOST = int(Fate.APPLIED), int(Fate.OFFER_LOST)
+_APPLIED = int(Fate.APPLIED)
 
 
 def levels_of(levels: int) -> tuple[FloatArray, np.float32]:
@@ -33,15 +33,8 @@ def levels_of(levels: int) -> tuple[FloatArray, np.float32]:
 
 
 @compiled()
-def draw_answers(meetings: Any, slots: Any, generators: Any, places: Any) -> None:
-    """Draw what the responders of the meetings `slots` draw; meetings: as of `exchange`; places: (n,) int64, to fill."""
-    for slot in slots:
-        if meetings[slot, 3] != _OFFER_LOST:
-            places[slot] = _draw_place(generators[meetings[slot, 1]])
-
-
-@compiled()
-def _draw_place(generator: Any) -> int:
+def draw_place(generator: Any) -> int:
+    """Where a peer reads the dither of one exchange."""
     # What `Generator.integers` makes of 32 bits when the bound is a power of two.
     return np.int64(next_uint32(generator[0], generator[1]) // ((1 << 32) // DITHER_PERIOD))  # type: ignore[return-value]
 
@@ -63,7 +56,7 @@ def exchange(
     """Play meetings between distinct peers.
 
     Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; answers: (n,) what their responders drew
-    (`draw_answers`); bounds: (n_parts, 2) the item rows of each part; generators: (n_peers, 2) of `machine.generators`;
+    (`draw_place`); bounds: (n_parts, 2) the item rows of each part; generators: (n_peers, 2) of `machine.generators`;
     coding: `levels_of` for Q, S and what is small.
     """
     n_items, n_columns = evidence.shape[1], gram.shape[1]
@@ -74,7 +67,7 @@ def exchange(
     places = np.empty(2, np.int64)
     for at in range(len(meetings)):
         one, other, part, fate = meetings[at, 0], meetings[at, 1], meetings[at, 2], meetings[at, 3]
-        places[0], places[1] = _draw_place(generators[one]), answers[at]
+        places[0], places[1] = draw_place(generators[one]), answers[at]
         if fate != _APPLIED:
             continue
         low, high = bounds[part]

@@ -59,3 +59,14 @@ def next_uint32(_typing: Any, function: Any, state: Any) -> Any:
         return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), [arguments[1]])
 
     return types.uint32(types.int64, types.int64), call
+
+
+@intrinsic
+def fence(_typing: Any) -> Any:
+    """What other processes see: nothing written after it before what was written before it; and nothing is read too early."""
+
+    def call(context: Any, builder: Any, _signature: Any, _arguments: Sequence[Any]) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(), call

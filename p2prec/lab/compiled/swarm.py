@@ -10,17 +10,19 @@ import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.compiled.contribute import contribute
-from p2prec.lab.compiled.exchange import draw_answers, exchange, levels_of
+from p2prec.lab.compiled.exchange import exchange, levels_of
 from p2prec.lab.compiled.machine import generators, is_kept
+from p2prec.lab.compiled.order import Order
 from p2prec.lab.compiled.stack import StackedStates
 from p2prec.lab.compiled.step import Steps
-from p2prec.lab.schedule import Conditions, Fate, independent_batches
+from p2prec.lab.schedule import Conditions, Fate
 from p2prec.lab.swarm import LabSwarm
-from p2prec.lab.team import Team, Wait, shared, team_size
+from p2prec.lab.team import Team, Wait, team_size
 from p2prec.manifest import LearningParameters, PrivacyParameters, recommended
 from p2prec.model.quantize import part_rows, table_shapes
 from p2prec.model.state import ModelState, initial_state
-from p2prec.types import BoolArray, IndexArray, ItemKey
+from p2prec.peer.pace import OFFER_ATTEMPTS
+from p2prec.types import IndexArray, ItemKey
 
 AT_ONCE = 8
 """Meetings that are played in one go: enough that Python is no matter, few enough that their tables stay in a core's cache."""
@@ -51,8 +53,8 @@ class CompiledSwarm(LabSwarm):
         self._steps = Steps(parameters, self.states, float(self.n_peers), AT_ONCE)
         parts = [part_rows(len(item_keys), parameters.n_parts, part) for part in range(parameters.n_parts)]
         self._bounds = np.array([[rows.start, rows.stop] for rows in parts], np.int64)
-        # Of this batch of meetings and the next: where each responder reads its dither.
-        self._answers = shared((2, self.n_peers // 2 + 1), np.int64)
+        most = self.n_peers * parameters.n_parts * OFFER_ATTEMPTS
+        self._order = Order(self.n_peers, most, AT_ONCE, self._generators)
         self._coding = tuple(levels_of(shape.levels) for shape in table_shapes(parameters, len(item_keys)))
 
     def _copies(self, start: ModelState, count: int) -> Iterable[ModelState]:
@@ -66,37 +68,37 @@ class CompiledSwarm(LabSwarm):
         self._team.play(self._play)
 
     def _play(self, rank: int, wait: Wait) -> None:
-        """This process' share of a round: all that befalls a peer of its own but for others' exchanges with it.
-
-        Batches of meetings that touch no peer twice are played one after the other. Of a meeting the initiator's process does
-        all but what needs the responder's generator: that one's process has drawn from it one batch ahead.
-        """
+        """This process' share of a round: the meetings that its own peers begin, and the draws of those that they answer."""
         meetings = self.schedule.round()
-        table = np.array([(one.initiator, one.responder, one.part, one.fate) for one in meetings], np.int64)
+        table = np.array([(one.initiator, one.responder, one.part, one.fate) for one in meetings], np.int64).reshape(
+            -1, 4
+        )
         begins = np.array([one.begins for one in meetings], np.bool_)
-        mine = table[:, :2] % self._n_processes == rank if len(meetings) else np.empty((0, 2), np.bool_)
-        batches = [np.array(batch) for batch in independent_batches(one.pair for one in meetings)]
-        if batches:
-            self._draw_answers(0, table[batches[0]], mine[batches[0], 1])
-            wait()
-        for number, batch in enumerate(batches):
-            own = np.flatnonzero(mine[batch, 0])
-            for start in range(0, len(own), AT_ONCE):
-                slots = own[start : start + AT_ONCE]
-                at = batch[slots]
-                self._begin_rounds(table[at[begins[at]], 0].tolist())
-                self._exchange(table[at], self._answers[number % 2, slots])
-            applied = batch[table[batch, 3] == Fate.APPLIED]
-            for peer in table[applied, :2][mine[applied]].tolist():
-                self._exchanged(peer)
-            if number + 1 < len(batches):
-                self._draw_answers((number + 1) % 2, table[batches[number + 1]], mine[batches[number + 1], 1])
-            wait()
+        mine = np.arange(self.n_peers) % self._n_processes == rank
+        order = self._order
+        order.begin(table, mine)
+        before, exchanged = order.applied_before(table[:, 3] == Fate.APPLIED)
+        while True:
+            wait(order.find)
+            if order.is_over:
+                break
+            ready = order.ready
+            beginning = ready[begins[ready]]
+            for meeting in beginning.tolist():
+                peer = int(table[meeting, 0])
+                self._exchanged_times(peer, int(before[meeting]))
+                exchanged[peer] -= before[meeting]
+            self._begin_rounds(table[beginning, 0].tolist())
+            self._exchange(table[ready], order.answers)
+            order.played()
+        for peer in np.flatnonzero(mine).tolist():
+            self._exchanged_times(peer, int(exchanged[peer]))
+        order.end()
         self.count(self.traffic, meetings)
 
-    def _draw_answers(self, turn: int, meetings: IndexArray, mine: BoolArray) -> None:
-        slots = np.flatnonzero(mine)
-        draw_answers(meetings, slots, self._generators, self._answers[turn])
+    def _exchanged_times(self, peer: int, times: int) -> None:
+        for _ in range(times):
+            self._exchanged(peer)
 
     def _exchange(self, meetings: IndexArray, answers: IndexArray) -> None:
         states = self.states
