@@ -15,7 +15,7 @@ import numpy as np
 from p2prec.data.interactions import TrainingPairs
 from p2prec.lab.backend import Backend, Randoms
 from p2prec.lab.people import People
-from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent_batches
+from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, independent_batches, one_by_one
 from p2prec.lab.swarm import Traffic, consensus_distance, everyone, part_bytes
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.contribution import absorb, draw_probe
@@ -78,13 +78,14 @@ class BatchedSwarm:
 
     def round(self) -> None:
         """One round of every peer that is there."""
-        meetings = self._schedule.round()
+        table = self._schedule.draw()
+        meetings = one_by_one(table)
         for batch in independent_batches(meeting.pair for meeting in meetings):
             chosen = [meetings[at] for at in batch]
             self._begin_rounds(np.array([one.initiator for one in chosen if one.begins], np.int64))
             for part in {one.part for one in chosen}:
                 self._exchange(part, [one for one in chosen if one.part == part and one.fate is Fate.APPLIED])
-        self.traffic.count(meetings, self._part_bytes, self._schedule.present)
+        self.traffic.count(table, self._part_bytes, self._schedule.present)
 
     def scores(self) -> FloatArray:
         """(n_peers, n_items) each peer's scores by its own copy of the item factors."""

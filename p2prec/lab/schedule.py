@@ -53,6 +53,11 @@ class Meeting:
         return self.initiator, self.responder
 
 
+def one_by_one(table: IndexArray) -> list[Meeting]:
+    """The meetings in a table of `Schedule.draw`."""
+    return [Meeting(one, other, part, bool(begins), Fate(fate)) for one, other, part, fate, begins in table.tolist()]
+
+
 @dataclass(slots=True)
 class _Turn:
     """A peer that has exchanges to start in this round."""
@@ -75,6 +80,8 @@ class Schedule:
     ) -> None:
         """views: whom each peer can exchange with; may be nobody."""
         self._views = views
+        self._all_views = np.concatenate([*views, np.empty(0, np.int64)])
+        self._degrees = np.array([len(view) for view in views])
         self._n_parts = n_parts
         self._conditions = conditions
         self._rng, self._fate = rng, rng.spawn(1)[0]
@@ -83,10 +90,30 @@ class Schedule:
 
     def round(self) -> list[Meeting]:
         """The meetings of the next round, in order."""
+        return one_by_one(self.draw())
+
+    def draw(self) -> IndexArray:
+        """The same as a table: (n, 5) int64 initiator, responder, part, fate, and whether the initiator's round begins."""
         self._come_and_go()
         everyone = bool(self.present.all())
-        turns = [_Turn(peer, 0, []) for peer in self._rng.permutation(np.flatnonzero(self.present)).tolist()]
-        meetings: list[Meeting] = []
+        peers = self._rng.permutation(np.flatnonzero(self.present))
+        if everyone and self._conditions.drop == 0:
+            return self._undisturbed(peers)
+        return self._disturbed(peers, everyone)
+
+    def _undisturbed(self, peers: IndexArray) -> IndexArray:
+        """What `_disturbed` comes to where every first attempt succeeds."""
+        draws = self._rng.random((len(peers), self._n_parts))
+        known = self._degrees[peers, None]
+        first = np.cumsum(self._degrees)[peers, None] - known
+        met = np.broadcast_to(known > 0, draws.shape)
+        place = (first + (draws * known).astype(np.int64))[met]
+        one, part = (np.broadcast_to(axis, draws.shape)[met] for axis in (peers[:, None], np.arange(self._n_parts)))
+        return np.stack([one, self._all_views[place], part, np.full(len(one), int(Fate.APPLIED)), part == 0], axis=1)
+
+    def _disturbed(self, peers: IndexArray, everyone: bool) -> IndexArray:
+        turns = [_Turn(peer, 0, []) for peer in peers.tolist()]
+        meetings: list[tuple[int, int, int, int, bool]] = []
         for attempt in range(OFFER_ATTEMPTS):
             draws = self._rng.random((len(turns), self._n_parts)).tolist()
             late = []
@@ -98,14 +125,21 @@ class Schedule:
                 if len(choices) and not self._play(turn, choices, drawn, attempt == 0, meetings):
                     late.append(turn)
             turns = late
-        return meetings
+        return np.array(meetings, np.int64).reshape(-1, 5)
 
-    def _play(self, turn: _Turn, choices: IndexArray, drawn: list[float], first: bool, meetings: list[Meeting]) -> bool:
+    def _play(
+        self,
+        turn: _Turn,
+        choices: IndexArray,
+        drawn: list[float],
+        first: bool,
+        meetings: list[tuple[int, int, int, int, bool]],
+    ) -> bool:
         """Go through the parts until an attempt fails; whether none did."""
         for part in range(turn.part, self._n_parts):
             responder = int(choices[int(drawn[part] * len(choices))])
             fate = self._fate_of_messages()
-            meetings.append(Meeting(turn.peer, responder, part, first and part == 0, fate))
+            meetings.append((turn.peer, responder, part, int(fate), first and part == 0))
             if fate is not Fate.APPLIED:
                 turn.part = part
                 turn.asked.append(responder)

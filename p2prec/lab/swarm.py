@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2prec.data.interactions import TrainingPairs
-from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule
+from p2prec.lab.schedule import Conditions, Fate, Meeting, Schedule, one_by_one
 from p2prec.manifest import LearningParameters, PrivacyParameters
 from p2prec.model.quantize import Transmitted, between, move, other_share, table_shapes, transmit
 from p2prec.model.state import ModelState, initial_state
@@ -33,14 +33,13 @@ class Traffic:
     peer_rounds: int = 0
     """Rounds of peers that were there."""
 
-    def count(self, meetings: Sequence[Meeting], part_bytes: Sequence[int], present: BoolArray) -> None:
-        """Add a round. part_bytes: of a message about each part; present: who was there."""
-        for meeting in meetings:
-            answered = meeting.fate is not Fate.OFFER_LOST
-            applied = meeting.fate is Fate.APPLIED
-            self.messages += 1 + answered + applied
-            self.payload_bytes += (1 + answered) * part_bytes[meeting.part]
-            self.exchanges += applied
+    def count(self, meetings: IndexArray, part_bytes: Sequence[int], present: BoolArray) -> None:
+        """Add a round of `Schedule.draw`. part_bytes: of a message about each part; present: who was there."""
+        part, fate = meetings[:, 2], meetings[:, 3]
+        answered, applied = fate != Fate.OFFER_LOST, int((fate == Fate.APPLIED).sum())
+        self.messages += len(meetings) + int(answered.sum()) + applied
+        self.payload_bytes += int(((1 + answered) * np.array(part_bytes)[part]).sum())
+        self.exchanges += applied
         self.peer_rounds += int(present.sum())
 
 
@@ -91,12 +90,12 @@ class LabSwarm:
 
     def round(self) -> None:
         """One round of every peer that is there."""
-        meetings = self.schedule.round()
-        for meeting in meetings:
+        meetings = self.schedule.draw()
+        for meeting in one_by_one(meetings):
             self.meet(meeting)
         self.count(self.traffic, meetings)
 
-    def count(self, traffic: Traffic, meetings: Sequence[Meeting]) -> None:
+    def count(self, traffic: Traffic, meetings: IndexArray) -> None:
         """Add the round that was drawn last."""
         traffic.count(meetings, self._part_bytes, self.schedule.present)
 

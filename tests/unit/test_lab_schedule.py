@@ -110,6 +110,16 @@ def test_the_same_seed_draws_the_same_course() -> None:
     assert courses[0] == courses[1] != courses[2]
 
 
+@pytest.mark.parametrize("n_parts", [1, 3])
+def test_nothing_goes_wrong_as_it_does_where_something_might(n_parts: int) -> None:
+    """Both ways of drawing a round draw the same numbers."""
+    views = [np.array([1, 2]), np.array([0]), np.array([0, 1, 3]), np.array([2]), np.empty(0, np.int64)]
+    quick, slow = (Schedule(views, n_parts, Conditions(), rng()) for _ in range(2))
+    slow._undisturbed = lambda peers: slow._disturbed(peers, everyone=True)  # type: ignore[method-assign]
+    for _ in range(20):
+        assert quick.round() == slow.round() != []
+
+
 def test_a_peer_without_neighbours_does_nothing() -> None:
     views = [np.array([1]), np.array([0]), np.empty(0, np.int64)]
     assert {meeting.initiator for meeting in Schedule(views, 1, Conditions(), rng()).round()} == {0, 1}

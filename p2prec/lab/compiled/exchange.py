@@ -55,7 +55,7 @@ def exchange(
 ) -> None:
     """Play meetings between distinct peers.
 
-    Stacked states; meetings: (n, 4) int64 initiator, responder, part, fate; answers: (n,) what their responders drew
+    Stacked states; meetings: as `Schedule.draw` gives them; answers: (n,) what their responders drew
     (`draw_place`); bounds: (n_parts, 2) the item rows of each part; generators: (n_peers, 2) of `machine.generators`;
     coding: `levels_of` for Q, S and what is small.
     """

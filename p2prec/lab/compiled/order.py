@@ -39,7 +39,7 @@ class Order:
         self._ready, self._count = np.empty(at_once, np.int64), 0
 
     def begin(self, meetings: IndexArray, mine: BoolArray) -> None:
-        """A round, of (n, 4) meetings: initiator, responder, part, fate. mine: (n_peers,) whose generators are this process'."""
+        """A round of `Schedule.draw`. mine: (n_peers,) whose generators are this process'."""
         self._meetings = meetings
         peers = meetings[:, :2].reshape(-1)
         self._events = np.argsort(peers, kind="stable")

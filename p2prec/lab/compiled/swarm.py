@@ -69,11 +69,8 @@ class CompiledSwarm(LabSwarm):
 
     def _play(self, rank: int, wait: Wait) -> None:
         """This process' share of a round: the meetings that its own peers begin, and the draws of those that they answer."""
-        meetings = self.schedule.round()
-        table = np.array([(one.initiator, one.responder, one.part, one.fate) for one in meetings], np.int64).reshape(
-            -1, 4
-        )
-        begins = np.array([one.begins for one in meetings], np.bool_)
+        table = self.schedule.draw()
+        begins = table[:, 4] > 0
         mine = np.arange(self.n_peers) % self._n_processes == rank
         order = self._order
         order.begin(table, mine)
@@ -94,7 +91,7 @@ class CompiledSwarm(LabSwarm):
         for peer in np.flatnonzero(mine).tolist():
             self._exchanged_times(peer, int(exchanged[peer]))
         order.end()
-        self.count(self.traffic, meetings)
+        self.count(self.traffic, table)
 
     def _exchanged_times(self, peer: int, times: int) -> None:
         for _ in range(times):
