@@ -78,13 +78,13 @@ def test_the_same_to_the_bit(objective: Objective, changes: dict[str, Any], cond
     assert np.array_equal(numpy.scores(), compiled.scores())
 
 
-@pytest.mark.parametrize("n_processes", [1, 3])
+@pytest.mark.parametrize(("n_processes", "n_parts"), [(1, 2), (3, 2), (2, 20)])
 @pytest.mark.parametrize("conditions", [None, Conditions(drop=0.3, online=0.6)])
-def test_however_many_processes(n_processes: int, conditions: Conditions | None) -> None:
+def test_however_many_processes(n_processes: int, n_parts: int, conditions: Conditions | None) -> None:
     """Three meetings at a time, so that there is something to share."""
-    numpy = swarm(LabSwarm, "explicit", conditions, n_parts=2)
+    numpy = swarm(LabSwarm, "explicit", conditions, n_parts=n_parts)
     with mock.patch("p2prec.lab.compiled.swarm.AT_ONCE", 3):
-        compiled = swarm(partial(CompiledSwarm, n_processes=n_processes), "explicit", conditions, n_parts=2)
+        compiled = swarm(partial(CompiledSwarm, n_processes=n_processes), "explicit", conditions, n_parts=n_parts)
     numpy.run(ROUNDS)
     compiled.run(ROUNDS)
     assert_same(numpy, compiled)
