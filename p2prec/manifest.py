@@ -105,7 +105,14 @@ CIRCLE_NOISE = 0.005
 hundred people, and promises nothing formal."""
 
 
-def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningParameters, PrivacyParameters]:
+FEW_FACTORS = 32
+"""With more, six and four levels a value cost quality: one scale serves a row, and the weak factors drown in its rounding
+(docs/research/0004-learning-core.md, "Many factors want finer levels")."""
+
+
+def recommended(
+    objective: Literal["implicit", "explicit"], n_factors: int | None = None
+) -> tuple[LearningParameters, PrivacyParameters]:
     """Where a new swarm should start from: what worked from 20 to 1,000 people, on films and in a shop
     (docs/research/0001-small-swarms.md).
 
@@ -125,9 +132,14 @@ def recommended(objective: Literal["implicit", "explicit"]) -> tuple[LearningPar
             factors_per_byte=2,
             gradients_per_byte=2,
         )
+        if n_factors is not None:
+            learning = msgspec.structs.replace(learning, n_factors=n_factors)
         noise = CIRCLE_NOISE / 5.0
         return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=noise, max_items_per_contribution=1000)
-    return LearningParameters(), PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
+    learning = LearningParameters() if n_factors is None else LearningParameters(n_factors=n_factors)
+    if learning.n_factors > FEW_FACTORS:
+        learning = msgspec.structs.replace(learning, factors_per_byte=2, gradients_per_byte=2)
+    return learning, PrivacyParameters(noise_multiplier=CIRCLE_NOISE)
 
 
 class Promise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -91,7 +91,7 @@ def create(
             max=20_000,
             metavar="N",
             help="Exchanges between a peer's own contributions, about two a round; each contribution costs privacy.",
-            show_default="10; 60 with noise of 0.5 or more",
+            show_default="14, of ratings 16; 60 with noise of 0.5 or more",
         ),
     ] = None,
     noise_multiplier: Annotated[

@@ -28,13 +28,12 @@ def parameters(
 
     from p2prec.manifest import recommended
 
-    learning, privacy = recommended(objective)
+    learning, privacy = recommended(objective, n_factors)
     given = {"noise_multiplier": noise_multiplier, "clip_norm": clip_norm, "epsilon_budget": epsilon_budget}
     privacy = msgspec.structs.replace(privacy, **{name: value for name, value in given.items() if value is not None})
     if contribute_every_exchanges is None and privacy.noise_multiplier >= _FORMAL_NOISE:
         contribute_every_exchanges = _FORMAL_CONTRIBUTE_EVERY
     changes = {
-        "n_factors": n_factors,
         "round_interval_s": round_interval_s,
         "contribute_every_exchanges": contribute_every_exchanges,
     }

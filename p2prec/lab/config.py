@@ -59,7 +59,10 @@ class LabConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def learning_parameters(self) -> LearningParameters:
         """Raises UsageError that names the field at fault."""
-        defaults = msgspec.to_builtins(recommended(self.objective)[0])
+        n_factors = self.learning.get("n_factors")
+        # What is no number is refused below.
+        learning, _ = recommended(self.objective, n_factors if isinstance(n_factors, int) else None)
+        defaults = msgspec.to_builtins(learning)
         if self.split != "last":
             defaults["recency_floor"] = 1.0  # the question is not what comes next
         fields = {**defaults, **self.learning, "objective": self.objective}

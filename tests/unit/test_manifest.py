@@ -19,6 +19,7 @@ from p2prec.manifest import (
     dump,
     load,
     parse,
+    recommended,
     reference_catalogue,
 )
 from p2prec.privacy.plan import MIN_PEOPLE, PrivacyPlan
@@ -186,3 +187,12 @@ def test_the_smallest_promises_are_allowed_and_can_be_planned() -> None:
 def test_the_second_sum_begins_when_the_first_is_final() -> None:
     assert PROMISE.start_of(1) == 1_900_000_000
     assert PROMISE.end_of(1) == 1_900_000_000 + 600 + 480 <= PROMISE.start_of(2) == 1_900_002_000
+
+
+@pytest.mark.parametrize(("n_factors", "levels"), [(None, (3, 4)), (32, (3, 4)), (33, (2, 2))])
+def test_many_factors_get_finer_levels(n_factors: int | None, levels: tuple[int, int]) -> None:
+    implicit, _ = recommended("implicit", n_factors)
+    explicit, _ = recommended("explicit", n_factors)
+    assert (implicit.factors_per_byte, implicit.gradients_per_byte) == levels
+    assert (explicit.factors_per_byte, explicit.gradients_per_byte) == (2, 2)
+    assert implicit.n_factors == explicit.n_factors == (n_factors or 16)
