@@ -105,7 +105,7 @@ CIRCLE_NOISE = 0.005
 hundred people, and promises nothing formal."""
 
 
-FEW_FACTORS = 32
+FEW_FACTORS = 48
 """With more, six and four levels a value cost quality: one scale serves a row, and the weak factors drown in its rounding
 (docs/research/0004-learning-core.md, "Many factors want finer levels")."""
 
