@@ -120,6 +120,7 @@ def recommended(
     their errors add up to larger contributions, under as much noise as those of implicit feedback. An item's bias is several
     times its factors, so a row of both wants finer levels.
     """
+    given: dict[str, Any] = {} if n_factors is None else {"n_factors": n_factors}
     if objective == "explicit":
         learning = LearningParameters(
             objective="explicit",
@@ -131,12 +132,11 @@ def recommended(
             learning_rate_floor=0.1,
             factors_per_byte=2,
             gradients_per_byte=2,
+            **given,
         )
-        if n_factors is not None:
-            learning = msgspec.structs.replace(learning, n_factors=n_factors)
         noise = CIRCLE_NOISE / 5.0
         return learning, PrivacyParameters(clip_norm=10.0, noise_multiplier=noise, max_items_per_contribution=1000)
-    learning = LearningParameters() if n_factors is None else LearningParameters(n_factors=n_factors)
+    learning = LearningParameters(**given)
     if learning.n_factors > FEW_FACTORS:
         learning = msgspec.structs.replace(learning, factors_per_byte=2, gradients_per_byte=2)
     return learning, PrivacyParameters(noise_multiplier=CIRCLE_NOISE)

@@ -82,6 +82,7 @@ class Schedule:
         self._views = views
         self._all_views = np.concatenate([*views, np.empty(0, np.int64)])
         self._degrees = np.array([len(view) for view in views])
+        self._first = np.cumsum(self._degrees) - self._degrees
         self._n_parts = n_parts
         self._conditions = conditions
         self._rng, self._fate = rng, rng.spawn(1)[0]
@@ -105,9 +106,8 @@ class Schedule:
         """What `_disturbed` comes to where every first attempt succeeds."""
         draws = self._rng.random((len(peers), self._n_parts))
         known = self._degrees[peers, None]
-        first = np.cumsum(self._degrees)[peers, None] - known
         met = np.broadcast_to(known > 0, draws.shape)
-        place = (first + (draws * known).astype(np.int64))[met]
+        place = (self._first[peers, None] + (draws * known).astype(np.int64))[met]
         one, part = (np.broadcast_to(axis, draws.shape)[met] for axis in (peers[:, None], np.arange(self._n_parts)))
         return np.stack([one, self._all_views[place], part, np.full(len(one), int(Fate.APPLIED)), part == 0], axis=1)
 

@@ -70,13 +70,15 @@ class Team:
         try:
             work(0, _waiting(self._failed))
         except _AbandonedError:
-            pass  # why is among the answers
+            pass  # why is among the answers, unless somebody has only waited for too long
         except BaseException:
             self._failed[0] = True  # or the others would wait for us
             raise
         failures = [failure for pipe in self._pipes if (failure := _answer(pipe))]
         if failures:
             raise UsageError(f"a process of the lab failed:\n{failures[0]}")
+        if self._failed[0]:
+            raise UsageError(f"a process of the lab waited for another for more than {_WAIT_S:.0f} s")
 
 
 def team_size(n_peers: int) -> int:

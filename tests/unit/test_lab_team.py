@@ -82,6 +82,17 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         Team(work, 2).play(work)
 
 
+def test_a_process_that_keeps_others_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has failed, but the work is not done either."""
+    monkeypatch.setattr(team_module, "_WAIT_S", 0.1)
+
+    def work(rank: int, wait: Wait) -> None:
+        wait(never)
+
+    with pytest.raises(UsageError, match="waited for another"):
+        Team(work, 2).play(work)
+
+
 def test_nobody_is_left_behind() -> None:
     def work(rank: int, wait: Wait) -> None:
         wait(lambda: True)
