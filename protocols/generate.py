@@ -301,6 +301,7 @@ def _private(files: Files) -> Entry:
     return PRIVATE.entry(ALICE.peer_id, BOB.peer_id) | {
         "conversation": _recorded(files, sessions(PRIVATE), said, swarm_id, "private-"),
         "relayed": PRIVATE.relayed_entries(relays),
+        "roll": PRIVATE.roll_entries(relays.roll[0]),
         "refused_relayed": PRIVATE.refused_bodies(ALICE, BOB.peer_id),
     }
 

@@ -1,4 +1,4 @@
-"""Makes the test vectors of private sums (privacy-v4.md), for `generate.py`: the same swarm with a promise."""
+"""Makes the test vectors of private sums (privacy-v5.md), for `generate.py`: the same swarm with a promise."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_messages import (
     BETWEEN_PARTNERS,
+    MAX_DISTANCE,
     Alive,
     Claimed,
-    Contributes,
+    Contributed,
     Deposit,
     Enrol,
     Gone,
@@ -41,6 +42,7 @@ from p2prec.peer.sum_messages import (
     Result,
     ResultRequest,
     Returned,
+    RollPart,
     Sealed,
     Seen,
     Selection,
@@ -61,7 +63,7 @@ from p2prec.peer.sum_roster import MOST_PARTNERS
 from p2prec.privacy.masks import MaskKey
 from p2prec.types import PeerId
 from p2prec.wire.codec import Codec
-from p2prec.wire.seal import Seal, relay_signature_input
+from p2prec.wire.seal import Seal, enrolment_signature_input, relay_signature_input
 from p2prec.wire.sum_codec import SumCodec
 from p2prec.wire.sum_kinds import SumKind
 
@@ -130,7 +132,6 @@ class PrivateSwarm:
     def flooded(self, alice: PeerId, bob: PeerId) -> list[SumMessage]:
         """What Alice says to everybody."""
         return [
-            Enrol(_mask_key("alice").public, hashlib.sha256(WORD).digest()),
             Claimed(bob, 2**31 - 1, True),
             Inherited(bob, 12),
             HandedOver(bob),
@@ -143,7 +144,6 @@ class PrivateSwarm:
             Gone(),
             Selection(np.arange(self.n_selected).astype(np.int64)),
             Voided(),
-            Contributes(WORD),
             Withdrawn(),
         ]
 
@@ -163,7 +163,13 @@ class PrivateSwarm:
             seal.seal(bob, 1, _token(n + 64), 0, one, letter_key if isinstance(one, BETWEEN_PARTNERS) else None)
             for n, one in enumerate(self.routed())
         ]
-        return Relays((*floods, *routed))
+        return Relays((*floods, *routed), (self.roll(alice),))
+
+    def roll(self, alice: Identity) -> RollPart:
+        """Alice has enrolled, and contributed; she says so herself, and as it comes from afar."""
+        seal = Seal(alice, self.manifest.swarm_id, self.sums)
+        own = seal.enrol(1, Enrol(_mask_key("alice").public, hashlib.sha256(WORD).digest()))
+        return RollPart(1, (own, replace(own, distance=MAX_DISTANCE)), (Contributed(alice.peer_id, WORD),))
 
     def mask_keys(self, alice: PeerId, bob: PeerId) -> dict[str, bytes]:
         """What both make of their secrets in sum 1."""
@@ -197,10 +203,27 @@ class PrivateSwarm:
             for one in relays.relays
         ]
 
+    def roll_entries(self, part: RollPart) -> Entry:
+        """What Alice has signed of it, and the word that it commits her to."""
+        return {
+            "sum": part.number,
+            "word": WORD.hex(),
+            "enrolled": [
+                {
+                    "mask_key": one.mask_key.hex(),
+                    "commitment": one.commitment.hex(),
+                    "distance": one.distance,
+                    "signature_input": enrolment_signature_input(self.manifest.swarm_id, part.number, one).hex(),
+                    "signature": one.signature.hex(),
+                }
+                for one in part.enrolled
+            ],
+        }
+
     def refused_bodies(self, alice: Identity, bob: PeerId) -> list[Entry]:
         """Relayed messages whose envelope is in order: forged ones, and others that are malformed inside."""
         seal = Seal(alice, self.manifest.swarm_id, self.sums)
-        enrol = seal.seal(None, 1, TOKEN, HOPS, Enrol(bytes(32), bytes(32)))
+        inherited = seal.seal(None, 1, TOKEN, HOPS, Inherited(bob, 12))
         resolve = seal.seal(bob, 1, TOKEN, HOPS, SumResolve(EXCHANGE))
 
         def signed(one: Relayed) -> Relayed:
@@ -208,21 +231,20 @@ class PrivateSwarm:
             return replace(one, signature=signature)
 
         def body(kind: SumKind, *fields: Any, to: PeerId | None = None) -> Relayed:
-            return signed(replace(enrol, kind=int(kind), body=msgpack.packb(list(fields)), to=to))
+            return signed(replace(inherited, kind=int(kind), body=msgpack.packb(list(fields)), to=to))
 
         bobs = Identity.from_seed(bytes([0xB0]) * 32).public_bytes
         cases: list[tuple[str, Refusal, Relayed]] = [
-            ("another origin", Refusal.FORGED, replace(enrol, origin=bob)),
-            ("another sum", Refusal.FORGED, replace(enrol, number=2)),
-            ("another token", Refusal.FORGED, replace(enrol, token=TOKEN[::-1])),
+            ("another origin", Refusal.FORGED, replace(inherited, origin=bob)),
+            ("another sum", Refusal.FORGED, replace(inherited, number=2)),
+            ("another token", Refusal.FORGED, replace(inherited, token=TOKEN[::-1])),
             ("another receiver", Refusal.FORGED, replace(resolve, to=alice.peer_id)),
-            ("another body", Refusal.FORGED, replace(enrol, body=msgpack.packb([b"\1" * 32, bytes(32)]))),
+            ("another body", Refusal.FORGED, replace(inherited, body=msgpack.packb([bytes(32), 12]))),
             ("another kind", Refusal.FORGED, replace(resolve, kind=int(SumKind.MASKED))),
             ("PAIR to everybody", Refusal.MALFORMED, body(SumKind.PAIR)),
-            ("ENROL to one peer", Refusal.MALFORMED, body(SumKind.ENROL, bytes(32), bytes(32), to=bob)),
+            ("GONE to one peer", Refusal.MALFORMED, body(SumKind.GONE, to=bob)),
             ("an offer that is passed on", Refusal.MALFORMED, body(SumKind.OFFER, EXCHANGE, to=bob)),
-            ("a mask key of 31 bytes", Refusal.MALFORMED, body(SumKind.ENROL, bytes(31), bytes(32))),
-            ("a word of 31 bytes", Refusal.MALFORMED, body(SumKind.CONTRIBUTES, bytes(31))),
+            ("a share of 31 bytes", Refusal.MALFORMED, body(SumKind.OPENED, bobs, 1, bytes(31))),
             ("a field too many", Refusal.MALFORMED, body(SumKind.GONE, 1)),
             ("changes below 0", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, -1)),
             ("changes of 2^31", Refusal.MALFORMED, body(SumKind.INHERITED, bobs, 2**31)),

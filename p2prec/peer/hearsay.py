@@ -26,6 +26,10 @@ class Hearsay(Generic[Subject, Word]):
         if not self._is_genuine(said, speaker):
             said[speaker] = word, proof
 
+    def __iter__(self) -> Iterator[Subject]:
+        """All subjects."""
+        return iter(self._said)
+
     def n_heard(self, subject: Subject) -> int:
         """How many have said something, genuine or not."""
         return len(self._said.get(subject, ()))

@@ -1,13 +1,13 @@
 """Messages that pass through other peers: to everybody by flooding, to one peer along the way that its enrolment came.
 
-Every message is signed by its origin and passed on unchanged; mask partners, who have a key in common, use that instead. Most
-floods are verified before they are passed on; the many (`UNPROVEN`) by whoever relies on them, and a message to one peer by
-that peer. A flood goes to all neighbours but those it came from, once. One for a single peer goes to the neighbour from which
-that peer's own enrolment came on the shortest way: each hop is nearer to it, without any routes to agree on. If that
-neighbour is gone the next one it came from is taken; if none is left any other, who may have one. What comes again has found
-none where it was sent, and is sent another: a search that no dead end holds. Its origin, which hears no answer, sends what is
-lost again, then by all its neighbours at once: where one that led to nearly everybody's shortest way has died, most
-searches end where they began.
+The roll of who takes part, of which each has two entries, goes with them (`p2prec.peer.roll`). Every other message is signed by
+its origin and passed on unchanged; mask partners, who have a key in common, use that instead. Most floods are verified before
+they are passed on; the many (`UNPROVEN`) by whoever relies on them, and a message to one peer by that peer. A flood goes to all
+neighbours but those it came from, once. One for a single peer goes to the neighbour from which that peer's own enrolment came
+on the shortest way: each hop is nearer to it, without any routes to agree on. If that neighbour is gone the next one it came
+from is taken; if none is left any other, who may have one. What comes again has found none where it was sent, and is sent
+another: a search that no dead end holds. Its origin, which hears no answer, sends what is lost again, then by all its
+neighbours at once: where one that led to nearly everybody's shortest way has died, most searches end where they began.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -16,7 +16,6 @@ altogether; beyond the bounds messages are dropped without a word, since honest 
 
 from __future__ import annotations
 
-import bisect
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
@@ -27,15 +26,20 @@ from msgspec import Struct
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.peer.messages import Refusal
+from p2prec.peer.roll import Roll
 from p2prec.peer.sum_messages import (
     BETWEEN_PARTNERS,
+    ENTERED,
     FLOODED,
     ROUTED,
     UNPROVEN,
+    Contributes,
     Enrol,
+    Enrolled,
     Proof,
     Relayed,
     Relays,
+    RollPart,
     SumMessage,
     proven,
 )
@@ -44,7 +48,7 @@ from p2prec.types import PeerId
 MAX_HOPS = 32
 """Of a message to one peer; in a swarm with 8 neighbours each, a thousand peers are 4 or 5 apart."""
 MAX_FLOODS_OF_ONE = 1024
-"""Of one origin in one sum. An honest one has one enrolment, and a few words for each peer that dies near it."""
+"""Of one origin in one sum. An honest one has a few words for each peer that dies near it."""
 MAX_FLOODS = 200_000
 """Of all origins in one sum."""
 MAX_WAITING = 20_000
@@ -53,8 +57,6 @@ MAX_PASSED = 4096
 """Messages to one peer of which it is remembered where they went, in one sum; an honest swarm of a thousand has some 500."""
 MAX_SERVED = 4096
 """Neighbours of whom it is remembered when they were sent all floods."""
-MAX_ROUTES = 3
-"""Neighbours kept as ways to one peer."""
 FRAME_RELAYS = 1024
 FRAME_BYTES = 200_000
 """In one frame; the rest goes into the next."""
@@ -69,6 +71,14 @@ class Sealer(Protocol):
         self, to: PeerId | None, number: int, token: bytes, hops: int, message: SumMessage, key: bytes | None = None
     ) -> Relayed:
         """key: authenticates the message, in place of a signature."""
+        ...
+
+    def enrol(self, number: int, message: Enrol) -> Enrolled:
+        """This peer's entry in the roll of a sum."""
+        ...
+
+    def has_enrolled(self, number: int, enrolled: Enrolled) -> bool:
+        """Whether an entry in the roll of a sum is its origin's."""
         ...
 
     def read(self, relayed: Relayed) -> SumMessage:
@@ -103,14 +113,11 @@ class _Waiting:
 class _Sum:
     """What is remembered of one sum."""
 
+    roll: Roll
     floods: OrderedDict[bytes, Relayed | None] = field(default_factory=OrderedDict)
     """By signature, in the order in which they came. None: it was no news, and is not passed on."""
     of_origin: dict[tuple[PeerId, bool], int] = field(default_factory=dict)
     """By origin, and whether it is proven: what others forge does not use up what it may say."""
-    enrolments: dict[PeerId, Relayed] = field(default_factory=dict)
-    """By origin: the first, unless it turned out to be forged."""
-    routes: dict[PeerId, list[tuple[int, PeerId]]] = field(default_factory=dict)
-    """By origin: how far from it a neighbour is from which that enrolment came, and the neighbour; the nearest first."""
     said: set[tuple[PeerId, type[SumMessage]]] = field(default_factory=set)
     """What this peer has said to whom."""
     passed: OrderedDict[bytes, dict[PeerId, None]] = field(default_factory=OrderedDict)
@@ -136,11 +143,13 @@ class Post:
         hop_s: float,
         is_news: Callable[[Letter], bool] = lambda letter: True,
         key_with: Callable[[int, PeerId], bytes | None] = lambda number, partner: None,
+        is_dead: Callable[[int, PeerId], bool] = lambda number, peer: False,
     ) -> None:
         """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here. key_with: the
-        key that this peer has in common with a mask partner in a sum; None: it is none.
+        key that this peer has in common with a mask partner in a sum; None: it is none. is_dead: whether nothing that is for a
+        peer in a sum need be passed on.
         """
-        self.own_id, self._is_news, self._key_with = own_id, is_news, key_with
+        self.own_id, self._is_news, self._key_with, self._is_dead = own_id, is_news, key_with, is_dead
         self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
         self._sums: dict[int, _Sum] = {}
         self._outbox: dict[bytes, _Waiting] = {}
@@ -154,7 +163,8 @@ class Post:
 
     def open(self, number: int) -> None:
         """A sum begins: its messages are taken from now on."""
-        self._sums.setdefault(number, _Sum())
+        if number not in self._sums:
+            self._sums[number] = _Sum(Roll(number, self.own_id, self._has_enrolled))
 
     def close(self, number: int) -> None:
         """It is over: all that is kept of it is dropped."""
@@ -164,16 +174,25 @@ class Post:
     def open_sums(self) -> Collection[int]:
         return self._sums.keys()
 
+    def _has_enrolled(self, number: int, enrolled: Enrolled) -> bool:
+        return self._sealer.has_enrolled(number, enrolled)
+
     # --- sending ---
 
     def send(self, to: PeerId | None, number: int, message: SumMessage) -> None:
         """Post an own message; it leaves with the next flush. to: None for everybody. Dropped if the sum is not open, and
         BETWEEN_PARTNERS if there is no key: the receiver is none, or has enrolled with a key that is none.
         """
-        assert isinstance(message, FLOODED if to is None else ROUTED)
+        assert isinstance(message, (*FLOODED, *ENTERED) if to is None else ROUTED)
         known, needs_key = self._sums.get(number), isinstance(message, BETWEEN_PARTNERS)
         key = self._key_with(number, to) if needs_key and to is not None else None
         if known is None or (needs_key and key is None):
+            return
+        if isinstance(message, Enrol):
+            known.roll.enrol(self._sealer.enrol(number, message))
+            return
+        if isinstance(message, Contributes):
+            known.roll.contribute(message.word)
             return
         relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message, key)
         name = relayed.signature
@@ -187,7 +206,7 @@ class Post:
 
     def due(self, now: float) -> float:
         """When to `flush` next: the next moment of this peer's own, if anything waits."""
-        if not self._outbox:
+        if not self._outbox and not any(known.roll.has_news for known in self._sums.values()):
             self._due = None
             return float("inf")
         if self._due is None:
@@ -211,7 +230,11 @@ class Post:
             for neighbour in chosen:
                 outgoing.setdefault(neighbour, []).append(waiting.relayed)
         self._outbox.clear()
-        return [(to, frame) for to, relays in outgoing.items() for frame in in_frames(relays)]
+        entries: dict[PeerId, list[RollPart]] = {}
+        for known in self._sums.values():
+            for to, part in known.roll.flush(everybody):
+                entries.setdefault(to, []).append(part)
+        return [(to, frame) for to in everybody for frame in in_frames(outgoing.get(to, []), entries.get(to, []))]
 
     def _next(self, waiting: _Waiting, neighbours: Collection[PeerId]) -> Collection[PeerId]:
         """Who is to have it now, of those who can be reached."""
@@ -222,8 +245,8 @@ class Post:
         if to in neighbours:
             return [to]
         known = self._sums.get(waiting.relayed.number)
-        ways = known.routes.get(to, []) if known is not None else []
-        open_ways = [way for _, way in ways if way in others]
+        ways = known.roll.ways(to) if known is not None else []
+        open_ways = [way for way in ways if way in others]
         first, second = waiting.relayed.token[:2]
         if waiting.is_repeated:
             return others
@@ -239,7 +262,7 @@ class Post:
     def catch_up(
         self, neighbour: PeerId, now: float, numbers: Collection[int], *, every_s: float
     ) -> list[tuple[PeerId, Relays]]:
-        """All floods of these open sums, for a neighbour that has just been met and may have missed some."""
+        """All floods of these open sums, and their rolls, for a neighbour that has just been met and may have missed some."""
         if now - self._served.get(neighbour, float("-inf")) < every_s:
             return []
         if len(self._served) >= MAX_SERVED:
@@ -248,7 +271,8 @@ class Post:
         floods = [
             relayed for number in numbers for relayed in self._sums[number].floods.values() if relayed is not None
         ]
-        return [(neighbour, frame) for frame in in_frames(floods)]
+        entries = [part for number in numbers for part in self._sums[number].roll.everything()]
+        return [(neighbour, frame) for frame in in_frames(floods, entries)]
 
     # --- receiving ---
 
@@ -257,6 +281,11 @@ class Post:
         passes on: a flood whose signature is not the origin's, if it is of a kind that each verifies, or one that is malformed.
         What came before it has counted.
         """
+        for part in relays.roll:
+            known = self._sums.get(part.number)
+            if known is not None:
+                for origin, message, proof in known.roll.hear(neighbour, part):
+                    yield Letter(origin, part.number, message, proof)
         for relayed in relays.relays:
             known = self._sums.get(relayed.number)
             if known is None or (relayed.origin == self.own_id and relayed.to is None):
@@ -272,7 +301,6 @@ class Post:
             waiting = self._outbox.get(name)
             if waiting is not None:
                 waiting.known_to[neighbour] = None
-            self._note_route(neighbour, relayed, known)
             return None
         message = self._sealer.read(relayed)
         is_proven = not isinstance(message, UNPROVEN)
@@ -287,46 +315,20 @@ class Post:
             message,
             proven if is_proven else functools.partial(self._sealer.is_genuine, relayed),
         )
-        is_news = self._enrolled(relayed, known) if isinstance(message, Enrol) else self._is_news(letter)
-        if is_news and isinstance(message, Enrol):
-            self._note_route(neighbour, relayed, known)
-            relayed = relayed.one_hop_on()
+        is_news = self._is_news(letter)
         known.floods[name] = relayed if is_news else None
         known.of_origin[relayed.origin, is_proven] = count + 1
         if is_news:
             self._pass_on(neighbour, relayed, {})
         return letter
 
-    def _enrolled(self, relayed: Relayed, known: _Sum) -> bool:
-        """Note an enrolment; whether to pass it on. Two of one peer show that somebody lies, so both are verified."""
-        first = known.enrolments.setdefault(relayed.origin, relayed)
-        if first is relayed:
-            return True
-        if not self._sealer.is_genuine(relayed):
-            return False
-        if not self._sealer.is_genuine(first):
-            known.enrolments[relayed.origin] = relayed
-            known.routes.pop(relayed.origin, None)
-        return True
-
-    def _note_route(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> None:
-        """A neighbour has an enrolment, and so a way."""
-        first = known.enrolments.get(relayed.origin)
-        if first is None or first.signature != relayed.signature:
-            return
-        routes, way = known.routes.setdefault(relayed.origin, []), (MAX_HOPS - relayed.hops, neighbour)
-        if len(routes) == MAX_ROUTES and way > routes[-1]:
-            return
-        if all(neighbour != other for _, other in routes):
-            bisect.insort(routes, way)
-            del routes[MAX_ROUTES:]
-
     def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
         if relayed.signature in self._outbox:
             return None
         if relayed.to == self.own_id:
             return self._own(relayed)
-        if relayed.hops > 0:
+        # What is for the dead would be passed around until its hops are used up.
+        if relayed.hops > 0 and relayed.to is not None and not self._is_dead(relayed.number, relayed.to):
             self._pass_on(neighbour, relayed.one_hop_on(), known.had(relayed.signature))
         return None
 
@@ -348,14 +350,21 @@ class Post:
             self._outbox[relayed.signature] = _Waiting(relayed, known_to)
 
 
-def in_frames(relays: list[Relayed]) -> list[Relays]:
-    """Relays in frames of a bounded size, in their order."""
-    frames: list[list[Relayed]] = []
-    size = 0
+def in_frames(relays: list[Relayed], entries: Collection[RollPart] = ()) -> list[Relays]:
+    """Relays, and parts of the roll before them, in frames of a bounded size, in their order."""
+    frames: list[tuple[list[Relayed], list[RollPart]]] = []
+    room = 0
+    for part in entries:
+        if part.size > room:
+            frames.append(([], []))
+            room = FRAME_BYTES
+        room -= part.size
+        frames[-1][1].append(part)
     for relayed in relays:
-        size += len(relayed.body) + _OVERHEAD
-        if not frames or size > FRAME_BYTES or len(frames[-1]) >= FRAME_RELAYS:
-            frames.append([])
-            size = len(relayed.body) + _OVERHEAD
-        frames[-1].append(relayed)
-    return [Relays(tuple(frame)) for frame in frames]
+        size = len(relayed.body) + _OVERHEAD
+        if size > room or len(frames[-1][0]) >= FRAME_RELAYS:
+            frames.append(([], []))
+            room = FRAME_BYTES
+        room -= size
+        frames[-1][0].append(relayed)
+    return [Relays(tuple(relayed), tuple(parts)) for relayed, parts in frames]

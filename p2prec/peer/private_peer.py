@@ -1,5 +1,5 @@
 """One peer of a swarm with a promise, sans I/O: both private sums in turn, and the agreement on items between them
-(protocols/privacy-v4.md).
+(protocols/privacy-v5.md).
 
 All times are seconds since 1970 (UTC), as the promise says them. `p2prec.peer.peer.Peer` drives it and carries what it returns:
 messages to neighbours, in order. Nothing that depends on the person leaves before `SumPeer` has put all noise in.
@@ -32,7 +32,6 @@ from p2prec.peer.sum_messages import (
     ROUTED,
     Alive,
     Claimed,
-    Contributes,
     Gone,
     InSum,
     Outgoing,
@@ -132,7 +131,7 @@ class PrivatePeer:
         self._times = {number: timetable(promise, number) for number in SUMS}
         self._began = now
         self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
-        self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news, self._letter_key)
+        self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news, self._letter_key, self._is_dead)
         self._sums: dict[int, SumPeer] = {}
         """Those under way in which this peer takes part."""
         self._watches: dict[int, DeathWatch] = {}
@@ -326,6 +325,10 @@ class PrivatePeer:
         one = self._sums.get(number)
         return None if one is None else one.roster.letter_key(partner)
 
+    def _is_dead(self, number: int, peer: PeerId) -> bool:
+        one = self._sums.get(number)
+        return one is not None and one.is_dead(peer)
+
     def _is_news(self, letter: Letter) -> bool:
         """Whether what is said to everybody has to be passed on: not if all who would hear it have heard as much from here. Each
         of the many who have met a dead peer says so.
@@ -338,9 +341,6 @@ class PrivatePeer:
                 return not one.is_dead(letter.message.peer) and watch.is_news(letter.message)
             case Claimed():
                 return one.is_news(letter.origin, letter.message)
-            case Contributes():
-                unknown = letter.origin not in one.roster
-                return unknown or one.roster.is_word_of(letter.origin, letter.message.word)
         return True
 
     def _on_suspected(self, number: int, message: Suspected, now: float) -> None:
@@ -444,7 +444,7 @@ class PrivatePeer:
     def _finish(self, number: int, one: SumPeer, now: float) -> None:
         """A sum is over: keep what it came to, if this peer's copy is one."""
         if number == POPULARITY:
-            self._participants = frozenset(peer for peer in one.roster if peer not in one.dead)
+            self._participants = frozenset(peer for peer in one.roster if not one.is_dead(peer))
         outcome, is_good = None, False
         if one.value.weight > LEAST_WEIGHT and not one.declared_dead:
             mean, std = one.value.mean(), one.value.planned_std

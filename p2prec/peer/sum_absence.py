@@ -41,8 +41,8 @@ class Absence:
         """About the owner of a mask and its absent partner: the speaker's changes from which on that mask is out of its value.
         The speaker is the owner itself, or has taken the mask out for it.
         """
-        self._returned: dict[tuple[PeerId, PeerId], dict[int, bytes]] = {}
-        """By dead owner of a mask and absent partner: shares of its key."""
+        self._returned: Hearsay[tuple[PeerId, PeerId], tuple[int, bytes]] = Hearsay()
+        """About the dead owner of a mask and its absent partner, by the owner's other partners: number and share of its key."""
 
     def saw(self, peers: Collection[PeerId]) -> None:
         """These have certainly contributed."""
@@ -80,8 +80,11 @@ class Absence:
             return True
         if peer in self._seen or peer not in self._dead:
             return False
+        heard = self._silent.n_heard(peer)
+        if heard == 0:  # to know the quorum takes a hash for each participant
+            return False
         quorum = self._roster.quorum(peer)
-        if self._silent.n_heard(peer) < quorum:
+        if heard < quorum:
             return False
         return sum(1 for _ in itertools.islice(self._silent.on(peer), quorum)) == quorum
 
@@ -102,7 +105,7 @@ class Absence:
         return [
             Returned(owner, other, number, share)
             for other, (number, share) in self._roster.escrowed.get(owner, {}).items()
-            if other != owner and self.is_absent(other) and state < self._out_from(owner, other)
+            if other != owner and state < self._out_from(owner, other) and self.is_absent(other)
         ]
 
     def _out_from(self, owner: PeerId, absent: PeerId) -> int:
@@ -110,29 +113,37 @@ class Absence:
         changes = self._taken_out.of((owner, absent), owner)
         return _NEVER if changes is None else changes
 
-    def on_returned(self, message: Returned) -> None:
+    def on_returned(self, sender: PeerId, message: Returned, proof: Proof = proven) -> None:
         """Collect shares of a dead peer's mask key."""
-        if self._roster.are_partners(message.owner, message.absent):
-            shares = self._returned.setdefault((message.owner, message.absent), {})
-            shares.setdefault(message.number, message.share)
+        owner, absent = message.owner, message.absent
+        if self._roster.are_partners(owner, absent) and self._roster.are_partners(owner, sender):
+            self._returned.hear((owner, absent), sender, (message.number, message.share), proof)
 
     def to_take_out(self) -> list[tuple[PeerId, PeerId, bytes]]:
         """Masks of the dead with absent peers that this peer is to take out now (owner, absent, key): it is the living partner of
         the absent one with the smallest id, and nobody has done so who is alive, or was restored in a state after that.
         """
         found = []
-        for (owner, absent), shares in self._returned.items():
+        for owner, absent in self._returned:
             may_be_in = owner in self._dead and owner not in self.withdrawn
-            ready = may_be_in and len(shares) >= THRESHOLD and self.is_absent(absent)
-            if ready and not self._is_corrected(owner, absent) and self._first_partner(absent) == self.own_id:
+            # Most peers only hear of this, and verify none of it.
+            if not may_be_in or not self._is_first_partner(absent):
+                continue
+            if self._returned.n_heard((owner, absent)) < THRESHOLD or not self.is_absent(absent):
+                continue
+            shares = dict(share for _, share in self._returned.on((owner, absent)))
+            if len(shares) >= THRESHOLD and not self._is_corrected(owner, absent):
                 with contextlib.suppress(ValueError):
                     found.append((owner, absent, join(shares)))
         for owner, absent, _ in found:
             self._taken_out.hear((owner, absent), self.own_id, 0)
         return found
 
-    def _first_partner(self, absent: PeerId) -> PeerId | None:
-        return next((peer for peer in self._roster.partners_of(absent) if peer not in self._dead), None)
+    def _is_first_partner(self, absent: PeerId) -> bool:
+        """Whether this peer is the absent one's partner with the smallest id, of those who live."""
+        if not self._roster.are_partners(self.own_id, absent):
+            return False
+        return next((peer for peer in self._roster.partners_of(absent) if peer not in self._dead), None) == self.own_id
 
     def _is_corrected(self, owner: PeerId, absent: PeerId) -> bool:
         """Whether somebody has taken a dead owner's mask out, and it has not come back since."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from p2prec.peer.escrow_box import unseal_contribution
 from p2prec.peer.inheritance import MAX_DEPOSITS
 from p2prec.peer.private_sum import Share
-from p2prec.peer.sum_messages import Opened, Sealed
+from p2prec.peer.sum_messages import Opened, Proof, Sealed
 from p2prec.peer.sum_roster import Roster
 from p2prec.privacy.escrow import join
 from p2prec.types import PeerId
@@ -40,10 +40,10 @@ class Boxes:
         held = self._roster.escrowed.get(owner, {}).get(owner)
         return None if held is None else Opened(owner, *held)
 
-    def on_opened(self, sender: PeerId, message: Opened) -> Share | None:
+    def on_opened(self, sender: PeerId, message: Opened, proof: Proof) -> Share | None:
         """Collect shares of the key to a box of this peer's; the contribution, once there are enough."""
         box = self._boxes.get(message.owner)
-        if box is None or not self._roster.are_partners(sender, message.owner):
+        if box is None or not self._roster.are_partners(sender, message.owner) or not proof():
             return None
         shares = self._shares.setdefault(message.owner, {})
         shares.setdefault(message.number, message.share)

@@ -210,9 +210,9 @@ class Burials:
             return []
         return [] if self._absence.is_absent(dead) else [(None, opened)]
 
-    def on_opened(self, sender: PeerId, message: Opened, now: float) -> Outgoing:
+    def on_opened(self, sender: PeerId, message: Opened, now: float, proof: Proof) -> Outgoing:
         """With enough shares of the key to a dead peer's box this one can restore it."""
-        share = self._boxes.on_opened(sender, message) if message.owner in self._dead else None
+        share = self._boxes.on_opened(sender, message, proof) if message.owner in self._dead else None
         if share is None:
             return []
         self._value.keep_deposit(message.owner, share)

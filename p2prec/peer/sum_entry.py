@@ -116,7 +116,7 @@ class Entry:
         self._sealed = Sealed(box, self._roster.quorum(self._own_id))
         self._escrow = self._roster.escrow(self.keys, box_key)
         self._unanswered = set(self.keys) - dead
-        return self._tell_masked(list(self.keys)) + self._answers()
+        return self._tell_masked(sorted(self._unanswered)) + self._answers()
 
     def _recorded(self) -> str:
         try:

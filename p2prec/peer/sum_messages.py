@@ -1,10 +1,10 @@
-"""What peers say to each other in a private sum (protocols/privacy-v4.md). The layer below bounds them, and knows who says so."""
+"""What peers say to each other in a private sum (protocols/privacy-v5.md). The layer below bounds them, and knows who says so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
@@ -300,17 +300,18 @@ SumMessage = (
 Outgoing = list[tuple[PeerId | None, SumMessage]]
 """Messages to send; None: to everybody that is there."""
 
+ENTERED = (Enrol, Contributes)
+"""For everybody: entered in the roll, which is passed on from neighbour to neighbour (`p2prec.peer.roll`)."""
 FLOODED = (
-    *(Enrol, Contributes, Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
+    *(Claimed, Inherited, HandedOver, Seen, Returned, Opened, TakenOut),
     *(Suspected, Alive, Gone, Withdrawn, Selection, Voided),
 )
 """For everybody: passed on from neighbour to neighbour."""
-UNPROVEN = (Enrol, Contributes, Claimed, Suspected, Seen, TakenOut)
-"""Of these, those whose signature is verified by whoever relies on it, not by everybody who passes it on. There is one of each
-person, or more, so that to verify them all would be most of what a sum costs a device. What is verified: enrolments of mask
-partners, the claim that wins, claims about oneself, what is said of absent partners whose masks this peer may have to take out.
-`Contributes` proves itself; to suspect takes no proof, since anybody may. Whoever forges the rest gains no more than by
-inventing people, or by false claims of its own: it can spoil a sum.
+UNPROVEN = (Claimed, Suspected, Seen, TakenOut, Returned, Opened)
+"""Of these, those whose signature is verified by whoever relies on it, not by everybody who passes it on: many may say the same,
+and to verify all would be much of what a sum costs a device. What is verified: the claim that wins, claims about oneself, what
+is said of absent partners whose masks this peer may have to take out, shares of a key by whoever puts it together. To suspect
+takes no proof, since anybody may. Whoever forges the rest gains no more than by false claims of its own: it can spoil a sum.
 """
 Proof = Callable[[], bool]
 """Verifies a message, when it is asked for the first time: whether its origin has really said so."""
@@ -351,7 +352,7 @@ class Relayed(Struct, frozen=True, gc=False):
     token: bytes
     """8 random bytes: with the origin, the name of this message."""
     hops: int
-    """Less by one at each that passes it on: how often a message to one peer still may be, and how far an enrolment has come."""
+    """How often a message to one peer may still be passed on."""
     kind: int
     """Of the message inside."""
     body: bytes
@@ -367,11 +368,62 @@ class Relayed(Struct, frozen=True, gc=False):
         return Relayed(self.origin, self.to, self.number, self.token, hops, self.kind, self.body, self.signature)
 
 
+MAX_DISTANCE = 32
+_ENROLLED_BYTES, _CONTRIBUTED_BYTES, _PART_BYTES = 161, 64, 16
+
+
+class Enrolled(Struct, frozen=True, gc=False):
+    """Somebody's `Enrol` in the roll."""
+
+    origin: PeerId
+    mask_key: bytes
+    commitment: bytes
+    signature: bytes
+    """The origin's, over all of this but the distance."""
+    distance: int
+    """How often it has been passed on, MAX_DISTANCE at most."""
+
+    def says_what(self, other: Enrolled) -> bool:
+        """Whether both are the same enrolment, as it came on two ways."""
+        return (
+            self.signature == other.signature
+            and self.mask_key == other.mask_key
+            and self.commitment == other.commitment
+        )
+
+    def one_hop_on(self) -> Enrolled:
+        """The same after one more has passed it on."""
+        distance = min(self.distance + 1, MAX_DISTANCE)
+        return Enrolled(self.origin, self.mask_key, self.commitment, self.signature, distance)
+
+
+class Contributed(NamedTuple):
+    """Somebody's `Contributes` in the roll."""
+
+    origin: PeerId
+    word: bytes
+
+
+class RollPart(Struct, frozen=True):
+    """What a neighbour has of the roll of one sum, or what is new of it."""
+
+    number: int
+    """Of the sum: 1 or 2."""
+    enrolled: tuple[Enrolled, ...]
+    contributed: tuple[Contributed, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire, about."""
+        return _ENROLLED_BYTES * len(self.enrolled) + _CONTRIBUTED_BYTES * len(self.contributed) + _PART_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Relays:
-    """To a neighbour: messages that are passed on."""
+    """To a neighbour: messages that are passed on, and entries of the roll."""
 
     relays: tuple[Relayed, ...]
+    roll: tuple[RollPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

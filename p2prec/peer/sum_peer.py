@@ -1,4 +1,4 @@
-"""One peer in one private sum, from enrolment to result (protocols/privacy-v4.md). Without sockets, clock or global randomness.
+"""One peer in one private sum, from enrolment to result (protocols/privacy-v5.md). Without sockets, clock or global randomness.
 
 The driver calls `tick` at `next_deadline`, `receive` for every message, `peer_died` when the swarm has declared a peer dead
 (all living peers within `Timetable.notice_s`), and sends what it gets back. Messages between living peers arrive, in order;
@@ -220,13 +220,14 @@ class SumPeer:
 
     def _pair(self) -> Outgoing:
         self.roster.prove_partners()
-        return [(partner, Pair()) for partner in self.roster.partners]
+        return [(partner, Pair()) for partner in self.roster.partners if partner not in self._dead]
 
     def _pair_again(self) -> Outgoing:
         """Some words are lost on their way, and a mask that one side alone has is lost with that side, if it dies before it hears
         so. Partners that have not been heard are told again; who hears it twice has not been heard itself.
         """
-        return [(partner, Pair()) for partner in self.roster.partners if not self.roster.has_confirmed(partner)]
+        unheard = [partner for partner in self.roster.partners if not self.roster.has_confirmed(partner)]
+        return [(partner, Pair()) for partner in unheard if partner not in self._dead]
 
     def _on_pair(self, sender: PeerId, message: Pair) -> Outgoing:
         again = self.roster.has_confirmed(sender) and sender not in self._paired_again
@@ -278,7 +279,9 @@ class SumPeer:
     # --- messages ---
 
     def receive(self, sender: PeerId, message: SumMessage, now: float, proof: Proof = proven) -> Outgoing:
-        """Handle a message that the layers below have bounded and, unless it is one of UNPROVEN, verified. proof: verifies it."""
+        """Handle a message that the layers below have bounded and, unless it is `Enrol` or one of UNPROVEN, verified. proof:
+        verifies it.
+        """
         if sender in self._dead:
             return []  # its value has another owner
         out = self._handle(sender, message, now, proof)
@@ -293,8 +296,7 @@ class SumPeer:
                 if self._phase <= _PAIRING:
                     return self._on_pair(sender, message)
             case Contributes():
-                if self.roster.is_word_of(sender, message.word):
-                    self._entry.on_contributes(sender)
+                self._entry.on_contributes(sender)
             case Masked():
                 self.roster.on_escrow(sender, message.escrow)
                 return self._entry.on_masked(sender)
@@ -303,7 +305,7 @@ class SumPeer:
             case Sealed():
                 self._boxes.keep(sender, message)
             case Opened():
-                return self._burials.on_opened(sender, message, now)
+                return self._burials.on_opened(sender, message, now, proof)
             case TakenOut():
                 self._absence.took_out(sender, message, proof)
             case Deposit():
@@ -334,7 +336,7 @@ class SumPeer:
                 if sender in self.roster:
                     self._votes.add(sender)
             case Returned():
-                self._absence.on_returned(message)
+                self._absence.on_returned(sender, message, proof)
                 return [] if self._has_ended else self._taking_out.for_the_dead()
             case _:
                 return self._on_exchange(sender, message, now)

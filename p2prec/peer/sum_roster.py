@@ -7,13 +7,13 @@ import secrets
 from collections.abc import Callable, Iterator
 
 from p2prec.peer.escrow_box import Shares, seal, unseal
+from p2prec.peer.roll import MAX_ENROLLED
 from p2prec.peer.sum_messages import Enrol, Pair, Proof, proven
 from p2prec.privacy.escrow import THRESHOLD, split
-from p2prec.privacy.masks import PUBLIC_KEY_BYTES, MaskKey, are_partners
+from p2prec.privacy.masks import PUBLIC_KEY_BYTES, MaskKey, are_partners, partners_among
 from p2prec.privacy.plan import COLLUDING, MEAN_PARTNERS, MIN_PARTNERS
 from p2prec.types import PeerId, SwarmId
 
-MAX_ENROLLED = 100_000
 MOST_PARTNERS = 4 * MEAN_PARTNERS
 """More than chance gives: somebody has invented peers to be this one's partners."""
 WORD_BYTES = 32
@@ -60,11 +60,6 @@ class Roster:
             self._enrolled[peer], self._unproven[peer] = enrol, proof
             self._partners_of.clear()
 
-    def is_word_of(self, peer: PeerId, word: bytes) -> bool:
-        """Whether a participant's enrolment has committed it to this word, which nobody else could know."""
-        enrolled = self._enrolled.get(peer)
-        return enrolled is not None and hashlib.sha256(word).digest() == enrolled.commitment
-
     def prove_partners(self) -> None:
         """Verify the enrolments of this peer's partners, whose keys it is about to use; it has none where they are forged."""
         for partner in self.partners:
@@ -98,7 +93,8 @@ class Roster:
     def partners_of(self, other: PeerId) -> list[PeerId]:
         """With whom the public hash pairs another participant, in the order of their ids."""
         if other not in self._partners_of:
-            self._partners_of[other] = sorted(peer for peer in self if self._are_partners(other, peer))
+            terms = self._swarm_id, self._epoch, other, self, MEAN_PARTNERS, self._n_people
+            self._partners_of[other] = sorted(partners_among(*terms))
         return self._partners_of[other]
 
     @property

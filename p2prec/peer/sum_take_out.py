@@ -38,7 +38,7 @@ class TakingOut:
         """Tell everybody what this peer holds of a dead one's keys, where the masks are with absent peers."""
         returned = self._absence.to_return(owner)
         for one in returned:
-            self._absence.on_returned(one)
+            self._absence.on_returned(self._value.own_id, one)
         return [(None, one) for one in returned]
 
     def for_the_dead(self) -> Outgoing:

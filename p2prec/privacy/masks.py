@@ -9,6 +9,7 @@ fresh for every sum, and HKDF binds it to the swarm, the sum and both ids.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
@@ -32,10 +33,23 @@ def are_partners(
 
     mean_partners: how many partners a peer has on average among `n_people` peers; more peers have more.
     """
-    if one == other:
-        return False
-    coin = int.from_bytes(hashlib.sha256(_context(_PAIR, swarm_id, epoch, one, other)).digest()[:8], "big")
-    return coin * n_people < int(mean_partners * 2**64)
+    return bool(partners_among(swarm_id, epoch, one, (other,), mean_partners, n_people))
+
+
+def partners_among(
+    swarm_id: SwarmId, epoch: int, one: PeerId, others: Iterable[PeerId], mean_partners: float, n_people: int
+) -> list[PeerId]:
+    """Those of the others with whom a peer masks in this sum, in their order: `are_partners` of many."""
+    label, own = _PAIR + swarm_id + epoch.to_bytes(8, "big"), one.encode()
+    below = -(-int(mean_partners * 2**64) // n_people)
+    found = []
+    for other in others:
+        theirs = other.encode()
+        pair = own + b"\0" + theirs if own < theirs else theirs + b"\0" + own
+        coin = int.from_bytes(hashlib.sha256(label + pair).digest()[:8], "big")
+        if coin < below and other != one:
+            found.append(other)
+    return found
 
 
 class MaskKey:

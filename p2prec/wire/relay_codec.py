@@ -1,4 +1,4 @@
-"""The envelopes of relayed messages to msgpack and back (protocols/privacy-v4.md, "Relayed messages"), every field checked.
+"""The envelopes of relayed messages to msgpack and back (protocols/privacy-v5.md, "Relayed messages"), every field checked.
 
 The same message comes from one neighbour after the other, and goes to several: what was checked or packed once is remembered.
 """
@@ -6,22 +6,23 @@ The same message comes from one neighbour after the other, and goes to several: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import msgpack
 
 from p2prec.errors import RemoteMisbehaviour
-from p2prec.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, peer_id_of, public_bytes_of
+from p2prec.identity import SIGNATURE_BYTES
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import FRAME_RELAYS, MAX_HOPS
 from p2prec.peer.sum_messages import Relayed, Relays, SumMessage
 from p2prec.privacy.plan import PAIRS
-from p2prec.types import PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import TOKEN_BYTES
+from p2prec.wire.peer_keys import key_of, peer_of
+from p2prec.wire.roll_codec import pack_roll, read_roll
 from p2prec.wire.sum_kinds import kind_of
 
+_PAIR: bytes = msgpack.Packer().pack_array_header(2)
 _HOPS = 4
 """Which element of a relayed message says how far it may go: all others stay as they are on its way."""
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 256
@@ -54,14 +55,18 @@ class RelayCodec:
         """By signature."""
 
     def encode(self, relays: Relays) -> bytes:
-        """The payload of messages that are passed on."""
-        header: bytes = msgpack.Packer().pack_array_header(len(relays.relays))
-        return b"".join((header, *(self._packed(relayed) for relayed in relays.relays)))
+        """The payload of messages that are passed on, and of entries of the roll."""
+        packer = msgpack.Packer(use_bin_type=True)
+        roll: bytes = packer.pack([pack_roll(part) for part in relays.roll])
+        header: bytes = packer.pack_array_header(len(relays.relays))
+        return b"".join((_PAIR, roll, header, *(self._packed(relayed) for relayed in relays.relays)))
 
     def decode(self, payload: bytes) -> Relays:
         """Their envelopes, checked; what is inside is opened when it is new (`p2prec.wire.seal`). Raises RemoteMisbehaviour."""
-        entries = unpack_array(payload, max_items=FRAME_RELAYS)
-        return Relays(tuple(self._relayed(entry) for entry in entries))
+        roll, relays = exactly(unpack_array(payload, max_items=FRAME_RELAYS), 2)
+        if not isinstance(roll, tuple) or not isinstance(relays, tuple):
+            raise malformed("no array of relayed messages, or of parts of the roll")
+        return Relays(tuple(self._relayed(entry) for entry in relays), tuple(read_roll(part) for part in roll))
 
     def known(self, relayed: Relayed) -> Known | None:
         """What is remembered of a message, whatever its hops."""
@@ -116,22 +121,6 @@ class RelayCodec:
             body,
             binary(signature, "signature", SIGNATURE_BYTES),
         )
-
-
-@lru_cache(maxsize=1 << 16)
-def key_of(peer: PeerId) -> bytes:
-    """The public key in a peer id."""
-    return public_bytes_of(peer)
-
-
-def peer_of(key: Any) -> PeerId:
-    """The peer with this public key, from outside."""
-    return _peer_of(binary(key, "peer", PUBLIC_KEY_BYTES))
-
-
-@lru_cache(maxsize=1 << 16)
-def _peer_of(key: bytes) -> PeerId:
-    return peer_id_of(key)
 
 
 def _pack_relayed(relayed: Relayed) -> bytes:

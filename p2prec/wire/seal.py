@@ -1,4 +1,4 @@
-"""Signatures and authentication codes of messages that pass through other peers (protocols/privacy-v4.md, "Relayed messages")."""
+"""Signatures and authentication codes of messages that pass through other peers (protocols/privacy-v5.md, "Relayed messages")."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import hashlib
 import hmac
 
 from p2prec.identity import SIGNATURE_BYTES, Identity
-from p2prec.peer.sum_messages import Relayed, SumMessage
+from p2prec.peer.sum_messages import Enrol, Enrolled, Relayed, SumMessage
 from p2prec.types import PeerId, SwarmId
-from p2prec.wire.relay_codec import key_of
+from p2prec.wire.peer_keys import key_of
 from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec
 
-RELAY_DOMAIN = b"p2prec/3 relayed"
+RELAY_DOMAIN, ENROLMENT_DOMAIN = b"p2prec/3 relayed", b"p2prec/3 enrolled"
 
 
 class Seal:
@@ -38,6 +38,19 @@ class Seal:
             signature = _code(key, signed)
         return Relayed(unsigned.origin, to, number, token, hops, kind, body, signature)
 
+    def enrol(self, number: int, message: Enrol) -> Enrolled:
+        """This peer's entry in the roll of a sum."""
+        unsigned = Enrolled(self._identity.peer_id, message.mask_key, message.commitment, b"", 0)
+        self._signatures.made += 1
+        signature = self._identity.sign(enrolment_signature_input(self._swarm_id, number, unsigned))
+        return Enrolled(unsigned.origin, message.mask_key, message.commitment, signature, 0)
+
+    def has_enrolled(self, number: int, enrolled: Enrolled) -> bool:
+        """Whether an entry in the roll of a sum is its origin's."""
+        self._signatures.asked += 1
+        signed = enrolment_signature_input(self._swarm_id, number, enrolled)
+        return self._are_valid(enrolled.origin, enrolled.signature, signed)
+
     def read(self, relayed: Relayed) -> SumMessage:
         """The message inside, whoever has signed it. Raises RemoteMisbehaviour ("malformed")."""
         return self._codec.decode_body(relayed)
@@ -51,13 +64,16 @@ class Seal:
         if self._codec.is_verified(relayed):
             return True
         signed = relay_signature_input(self._swarm_id, relayed)
-        try:
-            is_genuine = self._signatures.are_valid(relayed.origin, relayed.signature, signed)
-        except ValueError:  # the origin's key is no point of the curve
-            return False
+        is_genuine = self._are_valid(relayed.origin, relayed.signature, signed)
         if is_genuine:
             self._codec.note_verified(relayed)
         return is_genuine
+
+    def _are_valid(self, origin: PeerId, signature: bytes, signed: bytes) -> bool:
+        try:
+            return self._signatures.are_valid(origin, signature, signed)
+        except ValueError:  # the origin's key is no point of the curve
+            return False
 
 
 def _code(key: bytes, signed: bytes) -> bytes:
@@ -78,4 +94,11 @@ def relay_signature_input(swarm_id: SwarmId, relayed: Relayed) -> bytes:
             bytes((relayed.kind,)),
             hashlib.sha256(relayed.body).digest(),
         )
+    )
+
+
+def enrolment_signature_input(swarm_id: SwarmId, number: int, enrolled: Enrolled) -> bytes:
+    """The 146 bytes that the origin of an entry in the roll signs: all but the distance. Every part has a fixed length."""
+    return b"".join(
+        (ENROLMENT_DOMAIN, swarm_id, key_of(enrolled.origin), bytes((number,)), enrolled.mask_key, enrolled.commitment)
     )

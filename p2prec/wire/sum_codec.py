@@ -1,4 +1,4 @@
-"""Messages of private sums to msgpack and back (protocols/privacy-v4.md, "Messages"), every field checked.
+"""Messages of private sums to msgpack and back (protocols/privacy-v5.md, "Messages"), every field checked.
 
 The length of each sum's vector follows from the manifest, so a share of another size is refused before its content is looked at.
 """
@@ -16,6 +16,7 @@ from p2prec.model.nearest import ROW, Levels, n_rows
 from p2prec.peer.escrow_box import CONTRIBUTION_OVERHEAD_BYTES, MAX_BOX_BYTES
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, is_acceptable
+from p2prec.peer.roll import MAX_ENROLLED
 from p2prec.peer.sum_messages import (
     DIRECT,
     FLOODED,
@@ -23,9 +24,7 @@ from p2prec.peer.sum_messages import (
     ROUTED,
     Alive,
     Claimed,
-    Contributes,
     Deposit,
-    Enrol,
     Gone,
     HandedOver,
     HandOver,
@@ -57,15 +56,15 @@ from p2prec.peer.sum_messages import (
     Withdrawn,
     Witnessed,
 )
-from p2prec.peer.sum_roster import MAX_ENROLLED, MOST_PARTNERS, WORD_BYTES
+from p2prec.peer.sum_roster import MOST_PARTNERS
 from p2prec.privacy.escrow import MAX_SHARES
-from p2prec.privacy.masks import PUBLIC_KEY_BYTES as MASK_KEY_BYTES
 from p2prec.privacy.plan import PAIRS
 from p2prec.privacy.stream import KEY_BYTES
 from p2prec.types import IndexArray, Int8Array, Int16Array, PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import EXCHANGE_ID_BYTES
-from p2prec.wire.relay_codec import RelayCodec, key_of, peer_of
+from p2prec.wire.peer_keys import key_of, peer_of
+from p2prec.wire.relay_codec import RelayCodec
 from p2prec.wire.sum_kinds import SumKind, kind_of
 
 MAX_CHANGES = 2**31 - 1
@@ -77,7 +76,6 @@ _MAX_WEIGHT_STEPS = int(MAX_WEIGHT / WEIGHT_STEP)
 
 
 _KIND_OF: Final[dict[type, SumKind]] = {
-    Enrol: SumKind.ENROL,
     Pair: SumKind.PAIR,
     Masked: SumKind.MASKED,
     MaskNoted: SumKind.MASK_NOTED,
@@ -105,7 +103,6 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Sealed: SumKind.SEALED,
     Opened: SumKind.OPENED,
     TakenOut: SumKind.TAKEN_OUT,
-    Contributes: SumKind.CONTRIBUTES,
     Withdrawn: SumKind.WITHDRAWN,
     Witnessed: SumKind.WITNESSED,
 }
@@ -152,7 +149,7 @@ class SumCodec:
         return InSum(number, self._message(kind, fields[2:], number))
 
     def encode_relays(self, relays: Relays) -> bytes:
-        """The payload of messages that are passed on."""
+        """The payload of messages that are passed on, and of entries of the roll."""
         return self._relays.encode(relays)
 
     def decode_relays(self, payload: bytes) -> Relays:
@@ -194,10 +191,6 @@ class SumCodec:
 
     def _fields(self, message: SumMessage) -> list[Any]:
         match message:
-            case Enrol(mask_key, commitment):
-                return [mask_key, commitment]
-            case Contributes(word):
-                return [word]
             case Masked(escrow):
                 return [escrow]
             case Deposit(share) | HandOver(share):
@@ -242,9 +235,6 @@ class SumCodec:
             empty: SumMessage = _BY_NAME[kind]()
             return empty
         match kind:
-            case SumKind.ENROL:
-                mask_key, commitment = exactly(fields, 2)
-                return Enrol(binary(mask_key, "mask key", MASK_KEY_BYTES), binary(commitment, "commitment", WORD_BYTES))
             case SumKind.MASKED:
                 return Masked(_at_most(exactly(fields, 1)[0], "escrow", MAX_BOX_BYTES))
             case SumKind.DEPOSIT:
@@ -285,8 +275,6 @@ class SumCodec:
     def _word(self, kind: SumKind, fields: Sequence[Any]) -> SumMessage:
         """What is flooded about the dead and the living."""
         match kind:
-            case SumKind.CONTRIBUTES:
-                return Contributes(binary(exactly(fields, 1)[0], "word", WORD_BYTES))
             case SumKind.CLAIMED:
                 dead, changes, direct = exactly(fields, 3)
                 return Claimed(peer_of(dead), _changes(changes), _boolean(direct, "direct"))

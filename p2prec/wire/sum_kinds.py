@@ -1,4 +1,4 @@
-"""The numbers of the messages of private sums (protocols/privacy-v4.md, "Messages")."""
+"""The numbers of the messages of private sums (protocols/privacy-v5.md, "Messages")."""
 
 from __future__ import annotations
 
@@ -11,37 +11,35 @@ from p2prec.wire.fields import uint
 class SumKind(IntEnum):
     """The messages of a private sum."""
 
-    ENROL = 1
-    PAIR = 2
-    MASKED = 3
-    MASK_NOTED = 4
-    NOT_MASKED = 5
-    WITNESSED = 6
-    DEPOSIT = 7
-    OFFER = 8
-    ANSWER = 9
-    DECLINE = 10
-    COMMIT = 11
-    RESOLVE = 12
-    RESOLUTION = 13
-    CLAIMED = 14
-    INHERITED = 15
-    HAND_OVER = 16
-    HANDED_OVER = 17
-    SEEN = 18
-    RETURNED = 19
-    SUSPECTED = 20
-    ALIVE = 21
-    GONE = 22
-    SELECTION = 23
-    VOIDED = 24
-    RESULT_REQUEST = 25
-    RESULT = 26
-    SEALED = 27
-    OPENED = 28
-    TAKEN_OUT = 29
-    CONTRIBUTES = 30
-    WITHDRAWN = 31
+    PAIR = 1
+    MASKED = 2
+    MASK_NOTED = 3
+    NOT_MASKED = 4
+    WITNESSED = 5
+    DEPOSIT = 6
+    OFFER = 7
+    ANSWER = 8
+    DECLINE = 9
+    COMMIT = 10
+    RESOLVE = 11
+    RESOLUTION = 12
+    CLAIMED = 13
+    INHERITED = 14
+    HAND_OVER = 15
+    HANDED_OVER = 16
+    SEEN = 17
+    RETURNED = 18
+    SUSPECTED = 19
+    ALIVE = 20
+    GONE = 21
+    SELECTION = 22
+    VOIDED = 23
+    RESULT_REQUEST = 24
+    RESULT = 25
+    SEALED = 26
+    OPENED = 27
+    TAKEN_OUT = 28
+    WITHDRAWN = 29
 
 
 _KINDS: Final = tuple(SumKind)

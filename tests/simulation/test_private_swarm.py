@@ -129,29 +129,36 @@ class Forger:
 
     def __init__(self, host: str) -> None:
         self.host, self.n_forged = host, 0
-        self._enrolment = msgpack.packb([MaskKey().public, bytes(32)])
+        self._key = MaskKey().public
 
     def tap(self, source: str, target: str, frame: bytes) -> bytes:
         fields = msgpack.unpackb(frame)
         if source != self.host or fields[1] != MessageType.RELAYS:
             return frame
-        entries = msgpack.unpackb(fields[3])
-        forged = [one for entry in entries for one in self._forged(entry)]
-        self.n_forged += len(forged)
-        fields[3] = msgpack.packb([*forged, *entries])
+        roll, relayed = msgpack.unpackb(fields[3])
+        entries = [
+            [number, self._enrolled(enrolled), self._contributed(contributed)] for number, enrolled, contributed in roll
+        ]
+        claims = [claim for one in relayed for claim in self._claims(one)]
+        self.n_forged += len(claims) + sum(len(enrolled) // 161 for _, enrolled, _ in roll)
+        fields[3] = msgpack.packb([[*entries, *roll], [*claims, *relayed]])
         return msgpack.packb(fields)
 
-    def _forged(self, entry: list[Any]) -> list[list[Any]]:
-        origin, to, number, token, hops, kind, _, signature = entry
-        if kind == SumKind.ENROL:
-            return [[origin, to, number, token, hops, kind, self._enrolment, signature[::-1]]]
-        if kind == SumKind.CONTRIBUTES:
-            return [[origin, to, number, token, hops, kind, msgpack.packb([bytes(32)]), signature[::-1]]]
-        if kind == SumKind.INHERITED:
-            dead, changes = msgpack.unpackb(entry[6])
-            claim = msgpack.packb([dead, changes + 1, True])
-            return [[origin, to, number, token, hops, int(SumKind.CLAIMED), claim, signature[::-1]]]
-        return []
+    def _enrolled(self, rows: bytes) -> bytes:
+        """The same peers with another key; signatures backwards."""
+        found = (rows[start : start + 161] for start in range(0, len(rows), 161))
+        return b"".join(one[:32] + self._key + bytes(32) + one[96:160][::-1] + one[160:] for one in found)
+
+    def _contributed(self, rows: bytes) -> bytes:
+        return b"".join(rows[start : start + 32] + bytes(32) for start in range(0, len(rows), 64))
+
+    def _claims(self, entry: list[Any]) -> list[list[Any]]:
+        origin, to, number, token, hops, kind, body, signature = entry
+        if kind != SumKind.INHERITED:
+            return []
+        dead, changes = msgpack.unpackb(body)
+        claim = msgpack.packb([dead, changes + 1, True])
+        return [[origin, to, number, token, hops, int(SumKind.CLAIMED), claim, signature[::-1]]]
 
 
 def test_whoever_forges_what_it_passes_on_gets_nobody_to_believe_it() -> None:

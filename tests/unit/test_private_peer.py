@@ -20,6 +20,7 @@ from p2prec.peer.sum_claims import CLAIMS_HEARD
 from p2prec.peer.sum_messages import (
     Alive,
     Claimed,
+    Contributed,
     Contributes,
     Deposit,
     Enrol,
@@ -30,6 +31,7 @@ from p2prec.peer.sum_messages import (
     Relays,
     Result,
     ResultRequest,
+    RollPart,
     Sealed,
     SumDecline,
     SumMessage,
@@ -105,10 +107,21 @@ class Rig:
     def hear_flood(
         self, origin: Identity, message: SumMessage, now: float, token: int = 0, *, forged: bool = False
     ) -> Outbox:
-        relayed = Seal(origin, SWARM, CODEC).seal(None, POPULARITY, token.to_bytes(8, "big"), 32, message)
+        seal = Seal(origin, SWARM, CODEC)
+        if isinstance(message, Enrol):
+            enrolled = seal.enrol(POPULARITY, message)
+            if forged:
+                enrolled = replace(enrolled, signature=enrolled.signature[::-1])
+            return self.hear_roll(RollPart(POPULARITY, (enrolled,), ()), now)
+        if isinstance(message, Contributes):
+            return self.hear_roll(RollPart(POPULARITY, (), (Contributed(origin.peer_id, message.word),)), now)
+        relayed = seal.seal(None, POPULARITY, token.to_bytes(8, "big"), 32, message)
         if forged:
             relayed = replace(relayed, signature=relayed.signature[::-1])
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
+
+    def hear_roll(self, part: RollPart, now: float) -> Outbox:
+        return self.peer.received(NEIGHBOUR, Relays((), (part,)), now)
 
     def hear_routed(self, origin: Identity, message: SumMessage, now: float, token: int = 0) -> Outbox:
         """Of a mask partner."""
@@ -128,7 +141,9 @@ class Rig:
     def flooded(self) -> list[SumMessage]:
         frames = [message for _, message in self.sent if isinstance(message, Relays)]
         seal = Seal(OTHERS[0], SWARM, CODEC)
-        return [seal.read(one) for frame in frames for one in frame.relays if one.origin == OWN.peer_id]
+        floods = [seal.read(one) for frame in frames for one in frame.relays if one.origin == OWN.peer_id]
+        entries = [one for frame in frames for part in frame.roll for one in part.enrolled if one.origin == OWN.peer_id]
+        return [*(Enrol(one.mask_key, one.commitment) for one in entries), *floods]
 
 
 def share(number: int = POPULARITY) -> Share:
@@ -301,6 +316,26 @@ def test_pair_is_said_again_to_those_who_have_not_been_heard_or_have_not_heard()
     assert rig.routed() == [(heard.peer_id, Pair())]
 
 
+def test_the_dead_are_told_nothing() -> None:
+    """A letter to one of them would be passed around by everybody until its hops are used up."""
+    rig = Rig(0.0)
+    now, paired = PROMISE.start + 1.0, PROMISE.start + PROMISE.enrol_s + 1.0
+    rig.run(0.0, now)
+    for token, other in enumerate(OTHERS):
+        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    first, second, *others = part.roster.partners
+    dead = {other.peer_id: other for other in OTHERS}
+    rig.hear_flood(dead[first], Gone(), now, 50)
+    rig.run(now, paired)
+    assert sorted(rig.routed()) == [(partner, Pair()) for partner in (second, *others)]
+    rig.hear_flood(dead[second], Gone(), paired, 51)
+    rig.sent.clear()
+    rig.run(paired, PROMISE.start + PROMISE.contribute_s - 10)
+    assert sorted(rig.routed()) == [(partner, Pair()) for partner in others]
+
+
 def test_no_mask_is_shared_with_whoever_somebody_else_has_enrolled() -> None:
     rig = Rig(0.0)
     now = PROMISE.start + 1.0
@@ -372,8 +407,9 @@ def test_only_who_knows_the_word_has_contributed() -> None:
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     assert part.contributors == {OTHERS[0].peer_id}
-    relayed = [one for to, frame in rig.sent if to == far and isinstance(frame, Relays) for one in frame.relays]
-    assert [one.origin for one in relayed] == [OTHERS[0].peer_id]
+    sent = [frame for to, frame in rig.sent if to == far and isinstance(frame, Relays)]
+    passed_on = [one.origin for frame in sent for part in frame.roll for one in part.contributed]
+    assert passed_on == [OTHERS[0].peer_id]
 
 
 def test_a_peer_that_is_cut_off_holds_nobody_for_dead() -> None:

@@ -13,19 +13,22 @@ from p2prec.identity import Identity
 from p2prec.manifest import Promise
 from p2prec.peer import post as post_module
 from p2prec.peer.messages import Refusal
-from p2prec.peer.post import MAX_FLOODS_OF_ONE, MAX_HOPS, Post, in_frames
+from p2prec.peer.post import MAX_FLOODS_OF_ONE, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.sum_messages import (
     BETWEEN_PARTNERS,
     Alive,
     Claimed,
-    Contributes,
     Enrol,
+    Enrolled,
     Gone,
     Masked,
+    Opened,
     Pair,
     Relayed,
     Relays,
+    Returned,
+    RollPart,
     Seen,
     SumMessage,
     SumResolve,
@@ -33,6 +36,7 @@ from p2prec.peer.sum_messages import (
     TakenOut,
 )
 from p2prec.types import PeerId, SwarmId
+from p2prec.wire.limits import MAX_RELAYS_PAYLOAD_BYTES
 from p2prec.wire.seal import Seal
 from p2prec.wire.signatures import Signatures
 from p2prec.wire.sum_codec import SumCodec
@@ -164,14 +168,13 @@ def test_whoever_has_no_way_left_gives_a_message_to_somebody_who_may_have_one() 
 def test_of_several_ways_the_nearest_is_taken() -> None:
     """An enrolment may arrive first on a longer way; each that has passed it on says how long that was."""
     line = Line(3)
-    enrolment = Seal(IDENTITIES[4], SWARM, CODEC).seal(None, SUM, bytes(8), MAX_HOPS, ENROL)
     post = line.posts[0]
     for neighbour, passed_on in ((IDS[1], 3), (IDS[2], 2)):
-        list(post.receive(neighbour, Relays((replace(enrolment, hops=MAX_HOPS - passed_on),))))
+        list(post.receive(neighbour, roll(replace(entry(4), distance=passed_on))))
     list(post.receive(IDS[3], Relays((sealed(MASKED, to=IDS[4]),))))
-    sent = [(to, relay) for to, frame in post.flush(IDS[1:4], post.due(0.0)) for relay in frame.relays]
-    assert [relay.hops for to, relay in sent if relay.to is None and to == IDS[3]] == [MAX_HOPS - 4]
-    assert [to for to, relay in sent if relay.to == IDS[4]] == [IDS[2]]
+    sent = post.flush(IDS[1:4], post.due(0.0))
+    assert [one.distance for to, frame in sent for part in frame.roll for one in part.enrolled if to == IDS[3]] == [4]
+    assert [to for to, frame in sent for relay in frame.relays if relay.to == IDS[4]] == [IDS[2]]
 
 
 @pytest.mark.parametrize("message", [Pair(), MASKED])
@@ -194,6 +197,16 @@ def test_a_message_that_nobody_can_bring_ends() -> None:
     line.settle()
     assert not any(line.got)
     assert line.frames <= post_module.MAX_HOPS
+
+
+def test_what_is_for_the_dead_is_not_passed_on() -> None:
+    """There is no way to them, so it would be passed around until its hops are used up."""
+    line = enrolled(Line(4))
+    line.posts[1]._is_dead = lambda number, peer: (number, peer) == (SUM, IDS[3])
+    for to in (IDS[2], IDS[3]):
+        line.posts[0].send(to, SUM, MASKED)
+    line.settle()
+    assert [len(got) for got in line.got] == [0, 0, 1, 0]
 
 
 def test_where_messages_went_is_remembered_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,6 +259,14 @@ def sealed(message: SumMessage, number: int = 0, origin: int = 0, to: PeerId | N
     return Seal(IDENTITIES[origin], SWARM, CODEC).seal(to, SUM, number.to_bytes(8, "big"), 32, message, key)
 
 
+def entry(origin: int, message: Enrol = ENROL) -> Enrolled:
+    return Seal(IDENTITIES[origin], SWARM, CODEC).enrol(SUM, message)
+
+
+def roll(*enrolled: Enrolled) -> Relays:
+    return Relays((), (RollPart(SUM, enrolled, ()),))
+
+
 def forged(relayed: Relayed, number: int = 0) -> Relayed:
     return replace(relayed, signature=number.to_bytes(64, "big"))
 
@@ -267,8 +288,9 @@ def test_a_forged_flood_is_refused_and_not_passed_on(field: str, value: object) 
 @pytest.mark.parametrize(
     "message",
     [
-        *(ENROL, Contributes(bytes(32)), Claimed(IDS[2], 1, True), Suspected(IDS[2], 0)),
+        *(Claimed(IDS[2], 1, True), Suspected(IDS[2], 0)),
         *(Seen(frozenset(), frozenset({IDS[2]})), TakenOut(IDS[0], IDS[2], 1)),
+        *(Returned(IDS[1], IDS[2], 1, bytes(32)), Opened(IDS[2], 1, bytes(32))),
     ],
     ids=lambda message: type(message).__name__,
 )
@@ -294,24 +316,15 @@ def test_what_is_forged_uses_up_nothing_that_its_origin_may_say() -> None:
 
 def test_of_two_enrolments_the_genuine_one_reaches_everybody_and_has_the_way() -> None:
     line = Line(3)
-    genuine = sealed(ENROL, origin=4)
-    made_up = forged(sealed(Enrol(bytes([1]) * 32, bytes(32)), origin=4))
-    list(line.posts[1].receive(IDS[0], Relays((made_up,))))
-    list(line.posts[1].receive(IDS[3], Relays((genuine,))))
+    other = Enrol(bytes([1]) * 32, bytes(32))
+    made_up = replace(entry(4, other), signature=bytes(64))
+    list(line.posts[1].receive(IDS[0], roll(made_up)))
+    list(line.posts[1].receive(IDS[3], roll(entry(4))))
     line.settle()
-    assert [message for _, message in line.got[2]] == [Enrol(bytes([1]) * 32, bytes(32)), ENROL]
+    assert [message for _, message in line.got[2]] == [ENROL]
     list(line.posts[1].receive(IDS[2], Relays((sealed(MASKED, to=IDS[4]),))))
     sent = line.posts[1].flush([IDS[0], IDS[2], IDS[3]], line.posts[1].due(line.now))
     assert [to for to, _ in sent] == [IDS[3]]
-
-
-def test_a_forged_enrolment_after_the_genuine_one_goes_nowhere() -> None:
-    line = enrolled(Line(3))
-    line.frames = 0
-    made_up = forged(sealed(Enrol(bytes([1]) * 32, bytes(32))))
-    assert [letter.proof() for letter in line.posts[1].receive(IDS[0], Relays((made_up,)))] == [False]
-    line.settle()
-    assert line.frames == 0
 
 
 @pytest.mark.parametrize("changes", [{"signature": bytes(64)}, {"body": b"\x91\xc0"}])
@@ -352,16 +365,16 @@ def test_nothing_is_said_between_partners_without_a_key() -> None:
 
 def test_what_came_before_a_forgery_counts() -> None:
     line = Line(3)
-    relays = Relays((sealed(ENROL), replace(sealed(Gone(), 1), signature=bytes(64))))
+    relays = Relays((sealed(Alive(1)), replace(sealed(Gone(), 1), signature=bytes(64))))
     letters = line.posts[1].receive(IDS[0], relays)
-    assert next(letters).message == ENROL
+    assert next(letters).message == Alive(1)
     with pytest.raises(RemoteMisbehaviour):
         next(letters)
 
 
 def test_a_replayed_flood_is_taken_once() -> None:
     line = Line(3)
-    flood = sealed(ENROL)
+    flood = sealed(Gone())
     assert len(list(line.posts[1].receive(IDS[0], Relays((flood, flood))))) == 1
     assert list(line.posts[1].receive(IDS[2], Relays((flood,) * 50))) == []
     line.settle()
@@ -374,13 +387,13 @@ def test_one_origin_cannot_fill_the_memory() -> None:
     taken = [letter for frame in in_frames(floods) for letter in line.posts[1].receive(IDS[0], frame)]
     assert len(taken) == MAX_FLOODS_OF_ONE
     # Others are heard all the same.
-    assert len(list(line.posts[1].receive(IDS[0], Relays((sealed(ENROL, origin=2),))))) == 1
+    assert len(list(line.posts[1].receive(IDS[0], Relays((sealed(Gone(), origin=2),))))) == 1
 
 
 def test_many_origins_cannot_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(post_module, "MAX_FLOODS", 2)
     line = Line(2)
-    floods = tuple(sealed(ENROL, origin=origin) for origin in range(2, 6))
+    floods = tuple(sealed(Gone(), origin=origin) for origin in range(2, 6))
     assert len(list(line.posts[1].receive(IDS[0], Relays(floods)))) == 2
 
 
@@ -407,3 +420,12 @@ def test_frames_are_bounded() -> None:
     frames = in_frames(floods)
     assert [len(frame.relays) for frame in frames] == [1024, 1024, 452]
     assert [one for frame in frames for one in frame.relays] == floods
+
+
+def test_the_roll_goes_first_and_in_frames_that_are_bounded_as_well() -> None:
+    members = tuple(entry(n % 7) for n in range(256))
+    parts = [RollPart(SUM, members, ())] * 5
+    frames = in_frames([sealed(Gone(), number) for number in range(3)], parts)
+    assert [(len(frame.roll), len(frame.relays)) for frame in frames] == [(4, 0), (1, 3)]
+    assert all(len(CODEC.encode_relays(frame)) <= MAX_RELAYS_PAYLOAD_BYTES for frame in frames)
+    assert [CODEC.decode_relays(CODEC.encode_relays(frame)) for frame in frames] == frames

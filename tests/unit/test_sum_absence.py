@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from p2prec.peer.sum_absence import Absence
-from p2prec.peer.sum_messages import Enrol, Seen, TakenOut, proven
+from p2prec.peer.sum_messages import Enrol, Returned, Seen, TakenOut, proven
 from p2prec.peer.sum_roster import Roster
+from p2prec.privacy.escrow import THRESHOLD, split
 from p2prec.types import PeerId, SwarmId
 
 OWN, *OTHERS = (PeerId(f"peer{n:02}") for n in range(20))
@@ -98,3 +99,43 @@ def test_a_mask_is_out_if_one_of_those_who_say_so_lives(absence: Absence) -> Non
     assert not absence._is_corrected(OWNER, ABSENT)
     absence.took_out(REST[2], TakenOut(OWNER, ABSENT, 1))
     assert absence._is_corrected(OWNER, ABSENT)
+
+
+KEY = bytes(range(32))
+SHARES = split(KEY, len(REST))
+
+
+def give_back(absence: Absence, speakers: list[PeerId], proof: object = proven) -> None:
+    for number, speaker in enumerate(speakers, 1):
+        absence.on_returned(speaker, Returned(OWNER, ABSENT, number, SHARES[number]), proof)  # type: ignore[arg-type]
+
+
+def test_the_first_living_partner_puts_a_key_together_from_genuine_shares(absence: Absence) -> None:
+    """OWN is the first by its id; of forged shares there may be any number, and they keep nobody's place."""
+    say_silent(absence, REST[:QUORUM])
+    give_back(absence, REST[:THRESHOLD], forged)
+    assert absence.to_take_out() == []
+    give_back(absence, REST[: THRESHOLD - 1])
+    assert absence.to_take_out() == []
+    give_back(absence, REST[:THRESHOLD])
+    assert absence.to_take_out() == [(OWNER, ABSENT, KEY)]
+    assert absence.to_take_out() == []
+
+
+def test_whose_part_it_is_not_to_take_a_mask_out_verifies_nothing_of_it() -> None:
+    roster = Roster(REST[-1], SwarmId(bytes(32)), 1, n_people=20)
+    for peer in (OWN, *OTHERS[:-1]):
+        roster.on_enrol(peer, Enrol(bytes(range(32)), bytes(32)))
+    dead = {ABSENT, OWNER}
+    absence = Absence(REST[-1], roster, dead)
+    absence.restored[OWNER] = 5
+    say_silent(absence, [OWN, *REST[:-1]], must_not_be_asked)
+    give_back(absence, REST[:-1], must_not_be_asked)
+    assert absence.to_take_out() == []
+
+
+def test_shares_of_a_key_come_from_partners_of_its_owner(absence: Absence) -> None:
+    say_silent(absence, REST[:QUORUM])
+    for number in range(1, THRESHOLD + 1):
+        absence.on_returned(PeerId(f"stranger{number}"), Returned(OWNER, ABSENT, number, SHARES[number]))
+    assert absence.to_take_out() == []

@@ -20,7 +20,8 @@ from p2prec.peer.inheritance import Trace
 from p2prec.peer.messages import Refusal
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, on_the_wire
-from p2prec.peer.sum_messages import InSum, Relays, Result, SumOffer
+from p2prec.peer.roll import PART_ENTRIES
+from p2prec.peer.sum_messages import Enrolled, InSum, Relays, Result, SumOffer
 from p2prec.privacy.plan import PAIRS, POPULARITY
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.limits import MAX_FRAME_BYTES, MAX_RELAYS_PAYLOAD_BYTES
@@ -142,7 +143,7 @@ def test_bounds_are_accepted() -> None:
         (SUM, True),
         (KIND, 0),
         (KIND, len(SumKind) + 1),
-        (KIND, int(SumKind.ENROL)),
+        (KIND, int(SumKind.PAIR)),
         (KIND, int(SumKind.CLAIMED)),
         (EXCHANGE, ID16[:-1]),
         (SCALES, bytes(2)),
@@ -202,7 +203,7 @@ RELAYED = [KEY, b"", 1, bytes(8), 32, 1, b"\x90", bytes(64)]
 
 def test_envelopes_of_relayed_messages_are_checked() -> None:
     def read(entry: object) -> Relays:
-        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([entry]))
+        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([[], [entry]]))
         assert isinstance(message, Relays)
         return message
 
@@ -222,15 +223,48 @@ def test_envelopes_of_relayed_messages_are_checked() -> None:
         read([*RELAYED[:6], bytes(200_000), RELAYED[7]])
 
 
+ENROLLED, CONTRIBUTED = KEY + bytes(range(128)) + b"\7", KEY + bytes(range(32))
+
+
+def test_parts_of_the_roll_are_checked() -> None:
+    def read(*roll: object) -> Relays:
+        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([roll, []]))
+        assert isinstance(message, Relays)
+        return message
+
+    (part,) = read([2, ENROLLED, CONTRIBUTED * 2]).roll
+    assert part.number == 2
+    assert part.enrolled == (
+        Enrolled(PEER.peer_id, bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 128)), distance=7),
+    )
+    assert part.contributed == ((PEER.peer_id, bytes(range(32))),) * 2
+    assert read([1, ENROLLED * PART_ENTRIES, CONTRIBUTED * PART_ENTRIES], [2, b"", b""]).roll[0].number == 1
+    for wrong in (
+        *([0, b"", b""], [3, b"", b""], [True, b"", b""], [1, b""], [1, b"", b"", b""], 1, [1, "", b""], [1, b"", 0]),
+        *(
+            [1, ENROLLED[:-1], b""],
+            [1, ENROLLED + b"\1", b""],
+            [1, ENROLLED[:-1] + b"\x21", b""],
+            [1, b"", CONTRIBUTED[1:]],
+        ),
+        *([1, ENROLLED * (PART_ENTRIES + 1), b""], [1, b"", CONTRIBUTED * (PART_ENTRIES + 1)]),
+    ):
+        with pytest.raises(RemoteMisbehaviour, match="malformed"):
+            read(wrong)
+    for payload in ([[]], [[], [], []], [1, []], [[], b""], {}):
+        with pytest.raises(RemoteMisbehaviour, match="malformed"):
+            CODEC.decode(MessageType.RELAYS, msgpack.packb(payload))
+
+
 def test_a_frame_of_too_many_relayed_messages_is_malformed() -> None:
     with pytest.raises(RemoteMisbehaviour, match="malformed"):
-        CODEC.decode(MessageType.RELAYS, msgpack.packb([RELAYED] * 1025))
+        CODEC.decode(MessageType.RELAYS, msgpack.packb([[], [RELAYED] * 1025]))
 
 
 def test_random_bytes_are_malformed_and_nothing_else() -> None:
     rng = np.random.default_rng(3)
     payload = SUMS.encode_in_sum(InSum(POPULARITY, SumOffer(ID16, share())))
-    relays = msgpack.packb([RELAYED, RELAYED])
+    relays = msgpack.packb([[[1, ENROLLED * 2, CONTRIBUTED]], [RELAYED, RELAYED]])
     for kind, good in ((MessageType.IN_SUM, payload), (MessageType.RELAYS, relays)):
         for _ in range(400):
             changed = bytearray(good)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 
 from p2prec.peer.sum_messages import Enrol, Pair
@@ -71,15 +69,3 @@ def test_the_first_genuine_enrolment_counts(heard: str) -> None:
     peer.on_enrol(OWN, roster.enrol())
     assert len(roster) == 2
     assert roster.key_with(peer.own_id) == peer.key_with(OWN)
-
-
-def test_a_word_is_of_whom_its_hash_was_committed_by() -> None:
-    one = Roster(OTHERS[0], SWARM, 1, PEOPLE)
-    roster = Roster(OWN, SWARM, 1, PEOPLE)
-    assert not roster.is_word_of(OTHERS[0], one.word)
-    roster.on_enrol(OTHERS[0], one.enrol())
-    roster.on_enrol(OTHERS[1], enrolled(OTHERS[1]))
-    assert one.enrol().commitment == hashlib.sha256(one.word).digest()
-    assert roster.is_word_of(OTHERS[0], one.word)
-    assert not roster.is_word_of(OTHERS[1], one.word)
-    assert not roster.is_word_of(OTHERS[0], bytes(32))

@@ -1,0 +1,168 @@
+"""The roll of a private sum: who has enrolled, and who has contributed. Everybody hears of everybody, from its neighbours.
+
+There are two entries of each person, so what one costs is most of what hearing costs a device. They are no messages of their own,
+but rows of a list, of a fixed size, and nobody verifies those of others: an enrolment is proven to whoever masks with its
+origin, and to all where two contradict each other; a contribution proves itself by a word.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from p2prec.peer.sum_messages import Contributed, Contributes, Enrol, Enrolled, Proof, RollPart, proven
+from p2prec.types import PeerId
+
+MAX_ENROLLED = 100_000
+MAX_ROUTES = 3
+"""Neighbours kept as ways to one peer."""
+MAX_OTHERS = 1024
+"""Enrolments of one peer, besides the one that counts, that are verified."""
+PART_ENTRIES = 256
+"""Of either kind in one part of the roll; a frame has room for several."""
+
+
+@dataclass(slots=True)
+class _Member:
+    """What is known of one participant."""
+
+    enrolled: Enrolled
+    """As it is passed on."""
+    ways: list[tuple[int, PeerId]]
+    """How far from it a neighbour is from which its enrolment came, and the neighbour; the nearest first."""
+    is_genuine: bool | None = None
+    """Whether its enrolment is its own; None: nobody has asked."""
+    n_others: int = 0
+    word: bytes = b""
+    """What it has contributed with."""
+
+
+@dataclass(slots=True)
+class _News:
+    """What is to be passed on next, and which neighbours have it."""
+
+    enrolled: dict[PeerId, set[PeerId]] = field(default_factory=dict)
+    contributed: dict[PeerId, set[PeerId]] = field(default_factory=dict)
+
+
+class Roll:
+    """As one peer knows it. The caller passes on what is new (`flush`)."""
+
+    def __init__(self, number: int, own_id: PeerId, is_genuine: Callable[[int, Enrolled], bool]) -> None:
+        """number: of the sum. is_genuine: whether an enrolment in it is signed by whom it names."""
+        self._number, self._own_id, self._is_genuine = number, own_id, is_genuine
+        self._members: dict[PeerId, _Member] = {}
+        self._news = _News()
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self._news.enrolled or self._news.contributed)
+
+    def ways(self, peer: PeerId) -> list[PeerId]:
+        """Neighbours from which a participant's enrolment came, the nearest to it first."""
+        member = self._members.get(peer)
+        return [] if member is None else [neighbour for _, neighbour in member.ways]
+
+    # --- what this peer says ---
+
+    def enrol(self, enrolled: Enrolled) -> None:
+        self._members[self._own_id] = _Member(enrolled, [], is_genuine=True)
+        self._news.enrolled[self._own_id] = set()
+
+    def contribute(self, word: bytes) -> None:
+        """Dropped if this peer has not enrolled."""
+        if self._own_id in self._members:
+            self._members[self._own_id].word = word
+            self._news.contributed[self._own_id] = set()
+
+    # --- what others say ---
+
+    def hear(self, neighbour: PeerId, part: RollPart) -> Iterator[tuple[PeerId, Enrol | Contributes, Proof]]:
+        """Take what a neighbour has of the roll. Gives what is new: who says what, and its proof."""
+        for enrolled in part.enrolled:
+            if enrolled.origin != self._own_id and self._is_new(neighbour, enrolled):
+                proof = functools.partial(self._is_genuine, self._number, enrolled)
+                yield enrolled.origin, Enrol(enrolled.mask_key, enrolled.commitment), proof
+        for origin, word in part.contributed:
+            member = self._members.get(origin)
+            if member is None or origin == self._own_id:
+                continue
+            if member.word:
+                known_to = self._news.contributed.get(origin)
+                if known_to is not None:
+                    known_to.add(neighbour)
+            elif hashlib.sha256(word).digest() == member.enrolled.commitment:
+                member.word = word
+                self._news.contributed[origin] = {neighbour}
+                yield origin, Contributes(word), proven
+
+    def _is_new(self, neighbour: PeerId, enrolled: Enrolled) -> bool:
+        """Note an enrolment; whether it counts from now on."""
+        origin = enrolled.origin
+        member = self._members.get(origin)
+        if member is None:
+            if len(self._members) >= MAX_ENROLLED:
+                return False
+        elif enrolled.says_what(member.enrolled):
+            known_to = self._news.enrolled.get(origin)
+            if known_to is not None:
+                known_to.add(neighbour)
+            _note_way(member.ways, (enrolled.distance, neighbour))
+            return False
+        elif not self._replaces(member, enrolled):
+            return False
+        self._members[origin] = _Member(
+            enrolled.one_hop_on(),
+            [(enrolled.distance, neighbour)],
+            None if member is None else True,
+            0 if member is None else member.n_others,
+        )
+        self._news.enrolled[origin] = {neighbour}
+        self._news.contributed.pop(origin, None)
+        return True
+
+    def _replaces(self, member: _Member, other: Enrolled) -> bool:
+        """Of two enrolments of one peer somebody lies about one: the first that is genuine counts."""
+        if member.is_genuine is None:
+            member.is_genuine = self._is_genuine(self._number, member.enrolled)
+        if member.is_genuine or member.n_others >= MAX_OTHERS:
+            return False
+        member.n_others += 1
+        return self._is_genuine(self._number, other)
+
+    # --- passing on ---
+
+    def flush(self, neighbours: Collection[PeerId]) -> Iterator[tuple[PeerId, RollPart]]:
+        """What to tell whom; with it all news have been told."""
+        news, self._news = self._news, _News()
+        for neighbour in neighbours:
+            enrolled = [peer for peer, known_to in news.enrolled.items() if neighbour not in known_to]
+            contributed = [peer for peer, known_to in news.contributed.items() if neighbour not in known_to]
+            for part in self._parts(enrolled, contributed):
+                yield neighbour, part
+
+    def everything(self) -> list[RollPart]:
+        """All that this peer knows, for a neighbour that may have missed it."""
+        return self._parts(list(self._members), [peer for peer, member in self._members.items() if member.word])
+
+    def _parts(self, enrolled: list[PeerId], contributed: list[PeerId]) -> list[RollPart]:
+        members = self._members
+        return [
+            RollPart(
+                self._number,
+                tuple(members[peer].enrolled for peer in enrolled[start : start + PART_ENTRIES]),
+                tuple(Contributed(peer, members[peer].word) for peer in contributed[start : start + PART_ENTRIES]),
+            )
+            for start in range(0, max(len(enrolled), len(contributed)), PART_ENTRIES)
+        ]
+
+
+def _note_way(ways: list[tuple[int, PeerId]], way: tuple[int, PeerId]) -> None:
+    if len(ways) == MAX_ROUTES and way > ways[-1]:
+        return
+    if all(way[1] != neighbour for _, neighbour in ways):
+        bisect.insort(ways, way)
+        del ways[MAX_ROUTES:]
