@@ -106,7 +106,7 @@ class Roll:
         if member is None:
             if len(self._members) >= MAX_ENROLLED:
                 return False
-        elif enrolled.says_what(member.enrolled):
+        elif enrolled.is_same_as(member.enrolled):
             known_to = self._news.enrolled.get(origin)
             if known_to is not None:
                 known_to.add(neighbour)

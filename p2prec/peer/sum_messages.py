@@ -383,7 +383,7 @@ class Enrolled(Struct, frozen=True, gc=False):
     distance: int
     """How often it has been passed on, MAX_DISTANCE at most."""
 
-    def says_what(self, other: Enrolled) -> bool:
+    def is_same_as(self, other: Enrolled) -> bool:
         """Whether both are the same enrolment, as it came on two ways."""
         return (
             self.signature == other.signature

@@ -40,13 +40,11 @@ def partners_among(
     swarm_id: SwarmId, epoch: int, one: PeerId, others: Iterable[PeerId], mean_partners: float, n_people: int
 ) -> list[PeerId]:
     """Those of the others with whom a peer masks in this sum, in their order: `are_partners` of many."""
-    label, own = _PAIR + swarm_id + epoch.to_bytes(8, "big"), one.encode()
+    label, own = _of_sum(_PAIR, swarm_id, epoch), one.encode()
     below = -(-int(mean_partners * 2**64) // n_people)
     found = []
     for other in others:
-        theirs = other.encode()
-        pair = own + b"\0" + theirs if own < theirs else theirs + b"\0" + own
-        coin = int.from_bytes(hashlib.sha256(label + pair).digest()[:8], "big")
+        coin = int.from_bytes(hashlib.sha256(label + _pair(own, other.encode())).digest()[:8], "big")
         if coin < below and other != one:
             found.append(other)
     return found
@@ -98,5 +96,12 @@ def mask(key: bytes, own: PeerId, other: PeerId, count: int, std: float) -> Floa
 
 def _context(label: bytes, swarm_id: SwarmId, epoch: int, one: PeerId, other: PeerId) -> bytes:
     """An encoding in which no two different inputs look alike: fixed lengths but for the ids, which hold no zero byte."""
-    low, high = sorted((one.encode(), other.encode()))
-    return label + swarm_id + epoch.to_bytes(8, "big") + low + b"\0" + high
+    return _of_sum(label, swarm_id, epoch) + _pair(one.encode(), other.encode())
+
+
+def _of_sum(label: bytes, swarm_id: SwarmId, epoch: int) -> bytes:
+    return label + swarm_id + epoch.to_bytes(8, "big")
+
+
+def _pair(one: bytes, other: bytes) -> bytes:
+    return one + b"\0" + other if one < other else other + b"\0" + one

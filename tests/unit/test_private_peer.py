@@ -120,6 +120,10 @@ class Rig:
             relayed = replace(relayed, signature=relayed.signature[::-1])
         return self.peer.received(NEIGHBOUR, Relays((relayed,)), now)
 
+    def hear_enrolments(self, origins: list[Identity], now: float) -> None:
+        for origin in origins:
+            self.hear_flood(origin, Enrol(bytes(range(32)), bytes(32)), now)
+
     def hear_roll(self, part: RollPart, now: float) -> Outbox:
         return self.peer.received(NEIGHBOUR, Relays((), (part,)), now)
 
@@ -242,8 +246,7 @@ def test_a_few_who_claim_it_cannot_make_a_living_peer_withdraw() -> None:
     rig.run(0.0, now)
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
-    for token, other in enumerate(OTHERS[: COLLUDING + 1]):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS[: COLLUDING + 1], now)
     for token, other in enumerate(OTHERS[:COLLUDING], 100):
         rig.hear_flood(other, Claimed(OWN.peer_id, 1, True), now, token)
     rig.hear_flood(OTHERS[COLLUDING], Claimed(OWN.peer_id, 1, True), now, 150, forged=True)
@@ -258,8 +261,7 @@ def test_a_claim_about_somebody_who_lives_kills_nobody() -> None:
     rig = Rig(0.0)
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
-    for token, other in enumerate(OTHERS[:2]):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS[:2], now)
     alive, liar = OTHERS[0], OTHERS[1]
     rig.hear_flood(liar, Claimed(alive.peer_id, 1, True), now, 10)
     rig.hear_flood(alive, Alive(1), now, 11)
@@ -275,8 +277,7 @@ def test_claims_that_enough_others_beat_are_not_passed_on() -> None:
     now, far = PROMISE.start + 1.0, PeerId("far")
     rig.neighbours[far] = None
     rig.run(0.0, now)
-    for token, other in enumerate(OTHERS):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS, now)
     rig.run(now, now + 2)
     rig.sent.clear()
     dead, *witnesses = OTHERS
@@ -296,8 +297,7 @@ def test_pair_is_said_again_to_those_who_have_not_been_heard_or_have_not_heard()
     rig = Rig(0.0)
     now, paired = PROMISE.start + 1.0, PROMISE.start + PROMISE.enrol_s + 1.0
     rig.run(0.0, now)
-    for token, other in enumerate(OTHERS):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS, now)
     rig.run(now, paired)
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
@@ -321,8 +321,7 @@ def test_the_dead_are_told_nothing() -> None:
     rig = Rig(0.0)
     now, paired = PROMISE.start + 1.0, PROMISE.start + PROMISE.enrol_s + 1.0
     rig.run(0.0, now)
-    for token, other in enumerate(OTHERS):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS, now)
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     first, second, *others = part.roster.partners
@@ -356,8 +355,7 @@ def test_a_forged_claim_wins_nothing() -> None:
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
     dead, witness, honest = (one.peer_id for one in OTHERS[:3])
-    for token, other in enumerate(OTHERS[:3]):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS[:3], now)
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     rig.hear_flood(OTHERS[0], Gone(), now, 5)
@@ -377,8 +375,7 @@ def test_nobody_inherits_where_another_has_already(is_late: bool) -> None:
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
     dead, other = OTHERS[0].peer_id, OTHERS[1]
-    for token, one in enumerate(OTHERS[:2]):
-        rig.hear_flood(one, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS[:2], now)
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
     rig.hear(Deposit(dataclasses.replace(share(), trace=Trace(7, None, 0))), now)
@@ -515,8 +512,8 @@ def test_deposits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     rig.run(0.0, now)
     part = rig.peer.sum_peer(POPULARITY)
     assert part is not None
-    for token, other in enumerate(OTHERS[:5]):
-        rig.hear_flood(other, Enrol(bytes(range(32)), bytes(32)), now, token)
+    rig.hear_enrolments(OTHERS[:5], now)
+    for other in OTHERS[:5]:
         part.receive(other.peer_id, Deposit(share()), now)
         part.receive(other.peer_id, Sealed(b"box", 3), now)
     assert sum(part.value.has_deposit(other.peer_id) for other in OTHERS) == 2

@@ -314,6 +314,19 @@ def test_what_is_forged_uses_up_nothing_that_its_origin_may_say() -> None:
     assert [one.message for one in line.posts[1].receive(IDS[0], Relays((sealed(Gone()),)))] == [Gone()]
 
 
+def test_an_enrolment_is_proven_to_whoever_asks() -> None:
+    """And to nobody else: it goes on unverified."""
+    line = Line(3)
+    made_up = replace(entry(5), signature=bytes(64))
+    letters = list(line.posts[1].receive(IDS[0], roll(entry(4), made_up)))
+    assert [(letter.origin, letter.message, letter.proof()) for letter in letters] == [
+        (IDS[4], ENROL, True),
+        (IDS[5], ENROL, False),
+    ]
+    line.settle()
+    assert [origin for origin, _ in line.got[2]] == [IDS[4], IDS[5]]
+
+
 def test_of_two_enrolments_the_genuine_one_reaches_everybody_and_has_the_way() -> None:
     line = Line(3)
     other = Enrol(bytes([1]) * 32, bytes(32))

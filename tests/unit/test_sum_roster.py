@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from p2prec.peer.sum_messages import Enrol, Pair
@@ -69,3 +71,9 @@ def test_the_first_genuine_enrolment_counts(heard: str) -> None:
     peer.on_enrol(OWN, roster.enrol())
     assert len(roster) == 2
     assert roster.key_with(peer.own_id) == peer.key_with(OWN)
+
+
+def test_an_enrolment_commits_its_peer_to_its_word() -> None:
+    one, other = (Roster(peer, SWARM, 1, PEOPLE) for peer in OTHERS[:2])
+    assert one.enrol().commitment == hashlib.sha256(one.word).digest()
+    assert one.word != other.word
