@@ -1,4 +1,4 @@
-"""Makes the test vectors of private sums (privacy-v5.md), for `generate.py`: the same swarm with a promise."""
+"""Makes the test vectors of private sums (privacy-v6.md), for `generate.py`: the same swarm with a promise."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class PrivateSwarm:
             seal.seal(bob, 1, _token(n + 64), 0, one, letter_key if isinstance(one, BETWEEN_PARTNERS) else None)
             for n, one in enumerate(self.routed())
         ]
-        return Relays((*floods, *routed), (self.roll(alice),))
+        return Relays((*floods, *routed), (self.roll(alice),), is_eager=True)
 
     def roll(self, alice: Identity) -> RollPart:
         """Alice has enrolled, and contributed; she says so herself, and as it comes from afar."""

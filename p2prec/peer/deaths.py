@@ -3,7 +3,8 @@
 A peer whose link broke and is not back after a while is suspected by the neighbour that lost it, aloud. If it lives and can be
 reached at all it contradicts; every contradiction has a higher number than the suspicion, so that it also beats those that arrive
 late. Whoever has heard of a suspicion and of no contradiction within a notice holds the peer for dead from then on, for the whole
-sum. Das, Gupta, Motivala 2002, "SWIM"; without its probing: neighbours are pinged anyway.
+sum. Das, Gupta, Motivala 2002, "SWIM"; without its probing: neighbours are pinged anyway. In a sum that does not hurry suspicions
+wait for moments common to all, and all believe them at such a moment (`Timetable.beat`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2prec.peer.sum_messages import Alive, Suspected
+from p2prec.peer.sum_times import Timetable
 from p2prec.types import PeerId
 
 PATIENCE = 0.5
@@ -34,9 +36,9 @@ class _Suspicion:
 class DeathWatch:
     """One peer's view of who lives, in one sum."""
 
-    def __init__(self, own_id: PeerId, notice_s: float, rng: np.random.Generator) -> None:
+    def __init__(self, own_id: PeerId, times: Timetable, rng: np.random.Generator) -> None:
         self.own_id = own_id
-        self._notice_s, self._rng = notice_s, rng
+        self._times, self._notice_s, self._rng = times, times.notice_s, rng
         self._incarnation = 0
         self._is_suspected = False
         self._contradicts_after = float("-inf")
@@ -49,7 +51,7 @@ class DeathWatch:
     def lost(self, peer: PeerId, now: float) -> None:
         """The link to a neighbour broke."""
         patience_s = PATIENCE * self._notice_s * (1 + float(self._rng.random()))
-        self._lost.setdefault(peer, now + patience_s)
+        self._lost.setdefault(peer, self._times.suspects(now + patience_s))
 
     def met(self, peer: PeerId) -> None:
         """It is a neighbour (again)."""
@@ -66,7 +68,7 @@ class DeathWatch:
         if message.incarnation >= known:
             self._lost.pop(message.peer, None)  # said already
             held = self._suspected.setdefault(
-                message.peer, _Suspicion(known, now + self._notice_s, message.incarnation)
+                message.peer, _Suspicion(known, self._times.noticed(now), message.incarnation)
             )
             held.said = max(held.said, message.incarnation)
 
@@ -99,9 +101,9 @@ class DeathWatch:
     def excuse(self, now: float) -> None:
         """This peer itself was cut off or stood still: it has missed contradictions, so everybody gets their time again."""
         for peer in self._lost:
-            self._lost[peer] = max(self._lost[peer], now + PATIENCE * self._notice_s)
+            self._lost[peer] = max(self._lost[peer], self._times.suspects(now + PATIENCE * self._notice_s))
         for suspicion in self._suspected.values():
-            suspicion.dead_at = max(suspicion.dead_at, now + self._notice_s)
+            suspicion.dead_at = max(suspicion.dead_at, self._times.noticed(now))
 
     def forget(self, peer: PeerId) -> None:
         """It is dead, or was none of the sum's."""

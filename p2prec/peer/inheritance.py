@@ -27,8 +27,9 @@ from p2prec.types import PeerId
 Held = TypeVar("Held")
 """What a witness keeps of a value: the value itself, quantized, or (in the lab) where to find it."""
 
-MAX_WITNESSED = 32
-"""Peers whose value is kept: about five rounds of meeting two peers each, and their previous partners."""
+MAX_WITNESSED = 64
+"""Peers whose value is kept: of about ten rounds, with four values each, those of two partners and of whom these had met before.
+It may take seven rounds until a peer that has died is known to be dead, and claimed."""
 
 RECENT = 16
 """Of these so many are those of the last four rounds: the latest state of a peer that has just died, if this peer has it."""
@@ -72,12 +73,14 @@ class _Known(Generic[Held]):
 
 
 class WitnessBook(Generic[Held]):
-    """What one peer could restore of others, the most recent MAX_WITNESSED, and as many that it was told of."""
+    """What one peer could restore of others, the most recent MAX_WITNESSED, and as many that it was told of, or has claimed."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[PeerId, _Known[Held]] = OrderedDict()
         self._passed_on: OrderedDict[PeerId, _Known[Held]] = OrderedDict()
         """Apart, so that nobody can drive out what this peer has seen itself."""
+        self._claimed: OrderedDict[PeerId, _Known[Held]] = OrderedDict()
+        """What this peer has said that it could restore, whatever else it has seen since."""
         self._deposits: dict[PeerId, _Known[Held]] = {}
 
     def exchanged(self, partner: PeerId, partner_trace: Trace, own_after: Held, received: Held) -> None:
@@ -113,18 +116,22 @@ class WitnessBook(Generic[Held]):
         """Keep deposits alone."""
         self._held.clear()
         self._passed_on.clear()
+        self._claimed.clear()
 
     def has_deposit(self, peer: PeerId) -> bool:
         return peer in self._deposits
 
     def claim(self, dead: PeerId, own_id: PeerId) -> Claim | None:
-        """What this peer can claim of a dead one; None: it knows nothing."""
+        """What this peer can claim of a dead one, and keeps for then; None: it knows nothing."""
         known = self._best(dead)
-        return None if known is None else Claim(known.changes, known.direct, own_id)
+        if known is None:
+            return None
+        _note(self._claimed, dead, known)
+        return Claim(known.changes, known.direct, own_id)
 
     def take(self, dead: PeerId) -> Held:
-        """The value to take over. Raises KeyError when nothing is known."""
-        known = self._best(dead)
+        """The value to take over: what was claimed. Raises KeyError when nothing is known."""
+        known = self._claimed.pop(dead, None) or self._best(dead)
         if known is None:
             raise KeyError(dead)
         self._held.pop(dead, None)
@@ -133,7 +140,7 @@ class WitnessBook(Generic[Held]):
 
     def _best(self, peer: PeerId) -> _Known[Held] | None:
         """The latest of its states; of equals what is known at first hand, then what this peer has seen itself."""
-        known = [notes[peer] for notes in (self._held, self._passed_on) if peer in notes]
+        known = [notes[peer] for notes in (self._held, self._passed_on, self._claimed) if peer in notes]
         return max(known, key=_Known.order, default=self._deposits.get(peer))
 
 

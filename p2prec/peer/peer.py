@@ -229,7 +229,8 @@ class Peer:
                 self._report(outcome, now)
         if self.private is not None:
             self.neighbourhood.is_steady = self.private.is_under_way
-            self._deliver(self.private.tick(now + self.unix_offset_s, self.view.neighbours.keys()))
+            if now >= self.private.next_deadline - self.unix_offset_s:
+                self._deliver(self.private.tick(now + self.unix_offset_s, self.view.neighbours.keys()))
             return
         if now >= self._next_round:
             self._next_round = self._pace.next_round(self._next_round, now)

@@ -2,12 +2,12 @@
 
 The roll of who takes part, of which each has two entries, goes with them (`p2prec.peer.roll`). Every other message is signed by
 its origin and passed on unchanged; mask partners, who have a key in common, use that instead. Most floods are verified before
-they are passed on; the many (`UNPROVEN`) by whoever relies on them, and a message to one peer by that peer. A flood goes to all
-neighbours but those it came from, once. One for a single peer goes to the neighbour from which that peer's own enrolment came
-on the shortest way: each hop is nearer to it, without any routes to agree on. If that neighbour is gone the next one it came
-from is taken; if none is left any other, who may have one. What comes again has found none where it was sent, and is sent
-another: a search that no dead end holds. Its origin, which hears no answer, sends what is lost again, then by all its
-neighbours at once: where one that led to nearly everybody's shortest way has died, most searches end where they began.
+they are passed on; the many (`UNPROVEN`) by whoever relies on them, and a message to one peer by that peer. A flood goes
+once to a few neighbours (`p2prec.peer.eager`), but those it came from. One for a single peer goes to the neighbour from which
+that peer's own enrolment came on the shortest way: each hop is nearer to it, without any routes to agree on. If that neighbour
+is gone the next one it came from is taken; if none is left any other, who may have one. What comes again has found none where it
+was sent, and is sent another: a search that no dead end holds. Its origin, which hears no answer, sends what is lost again, then
+by all its neighbours at once: where one that led to nearly everybody's shortest way has died, most searches end where they began.
 
 What is passed on waits for at most `hop_s`, so that one frame carries many, and neighbours that send the same meanwhile are left
 out: until a moment that comes each `hop_s`, and differs from peer to peer. All that is kept is bounded, for each origin and
@@ -25,6 +25,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from p2prec.errors import RemoteMisbehaviour
+from p2prec.peer.eager import Eager
 from p2prec.peer.messages import Refusal
 from p2prec.peer.roll import Roll
 from p2prec.peer.sum_messages import (
@@ -160,6 +161,7 @@ class Post:
         self._due: float | None = None
         """When what waits is passed on; None where nothing waits, or nobody has asked since."""
         self._served: dict[PeerId, float] = {}
+        self._eager = Eager(random_bytes)
 
     def open(self, number: int) -> None:
         """A sum begins: its messages are taken from now on."""
@@ -206,7 +208,10 @@ class Post:
 
     def due(self, now: float) -> float:
         """When to `flush` next: the next moment of this peer's own, if anything waits."""
-        if not self._outbox and not any(known.roll.has_news for known in self._sums.values()):
+        is_idle = not self._sums or not (
+            self._eager.is_due or any(known.roll.has_news for known in self._sums.values())
+        )
+        if not self._outbox and is_idle:
             self._due = None
             return float("inf")
         if self._due is None:
@@ -219,12 +224,14 @@ class Post:
         if now < self.due(now):
             return []
         self._due = None
-        if not neighbours:
+        everybody = sorted(neighbours)
+        newly_chosen = self._eager.choose(everybody)
+        if not everybody:
             return []
         outgoing: dict[PeerId, list[Relayed]] = {}
-        everybody = sorted(neighbours)
+        eager = self._eager.among(everybody)
         for waiting in self._outbox.values():
-            chosen = self._next(waiting, everybody)
+            chosen = self._next(waiting, eager if waiting.relayed.to is None else everybody)
             if waiting.relayed.to is not None:  # of a flood nobody asks again
                 waiting.known_to.update(dict.fromkeys(chosen))
             for neighbour in chosen:
@@ -232,9 +239,20 @@ class Post:
         self._outbox.clear()
         entries: dict[PeerId, list[RollPart]] = {}
         for known in self._sums.values():
-            for to, part in known.roll.flush(everybody):
+            for to, part in known.roll.flush(everybody, eager):
                 entries.setdefault(to, []).append(part)
-        return [(to, frame) for to in everybody for frame in in_frames(outgoing.get(to, []), entries.get(to, []))]
+        out: list[tuple[PeerId, Relays]] = []
+        for to in sorted(outgoing.keys() | entries.keys() | newly_chosen):
+            frames = self._frames(to, outgoing.get(to, []), entries.get(to, []))
+            out += [(to, frame) for frame in frames or [Relays((), (), is_eager=True)]]
+        return out
+
+    def _frames(self, to: PeerId, relays: list[Relayed], entries: Collection[RollPart]) -> list[Relays]:
+        return in_frames(relays, entries, is_eager=self._eager.has_chosen(to))
+
+    def lost(self, neighbour: PeerId) -> None:
+        """The link to a neighbour has ended."""
+        self._eager.lost(neighbour)
 
     def _next(self, waiting: _Waiting, neighbours: Collection[PeerId]) -> Collection[PeerId]:
         """Who is to have it now, of those who can be reached."""
@@ -263,6 +281,7 @@ class Post:
         self, neighbour: PeerId, now: float, numbers: Collection[int], *, every_s: float
     ) -> list[tuple[PeerId, Relays]]:
         """All floods of these open sums, and their rolls, for a neighbour that has just been met and may have missed some."""
+        self._eager.met()
         if now - self._served.get(neighbour, float("-inf")) < every_s:
             return []
         if len(self._served) >= MAX_SERVED:
@@ -272,7 +291,7 @@ class Post:
             relayed for number in numbers for relayed in self._sums[number].floods.values() if relayed is not None
         ]
         entries = [part for number in numbers for part in self._sums[number].roll.everything()]
-        return [(neighbour, frame) for frame in in_frames(floods, entries)]
+        return [(neighbour, frame) for frame in self._frames(neighbour, floods, entries)]
 
     # --- receiving ---
 
@@ -281,6 +300,8 @@ class Post:
         passes on: a flood whose signature is not the origin's, if it is of a kind that each verifies, or one that is malformed.
         What came before it has counted.
         """
+        if relays.is_eager:
+            self._eager.chosen_by(neighbour)
         for part in relays.roll:
             known = self._sums.get(part.number)
             if known is not None:
@@ -350,7 +371,7 @@ class Post:
             self._outbox[relayed.signature] = _Waiting(relayed, known_to)
 
 
-def in_frames(relays: list[Relayed], entries: Collection[RollPart] = ()) -> list[Relays]:
+def in_frames(relays: list[Relayed], entries: Collection[RollPart] = (), *, is_eager: bool = False) -> list[Relays]:
     """Relays, and parts of the roll before them, in frames of a bounded size, in their order."""
     frames: list[tuple[list[Relayed], list[RollPart]]] = []
     room = 0
@@ -367,4 +388,4 @@ def in_frames(relays: list[Relayed], entries: Collection[RollPart] = ()) -> list
             room = FRAME_BYTES
         room -= size
         frames[-1][0].append(relayed)
-    return [Relays(tuple(relayed), tuple(parts)) for relayed, parts in frames]
+    return [Relays(tuple(relayed), tuple(parts), is_eager) for relayed, parts in frames]

@@ -1,5 +1,5 @@
 """One peer of a swarm with a promise, sans I/O: both private sums in turn, and the agreement on items between them
-(protocols/privacy-v5.md).
+(protocols/privacy-v6.md).
 
 All times are seconds since 1970 (UTC), as the promise says them. `p2prec.peer.peer.Peer` drives it and carries what it returns:
 messages to neighbours, in order. Nothing that depends on the person leaves before `SumPeer` has put all noise in.
@@ -57,7 +57,7 @@ EARLY_S = 60.0
 LATEST_ENROLMENT = 0.8
 """Of the time for it: who starts later takes no part, since not everybody would hear of it."""
 LOOKS, STOOD_STILL = 0.3, 0.5
-"""Of a notice: how often a peer ticks while it waits for contradictions, and after how long without it may have missed some."""
+"""Of a notice: how soon a peer ticks that waits for contradictions and hears nothing; after how long it may have missed some."""
 LEAST_WEIGHT = 0.1
 """A copy with less of the contributions in it is none."""
 
@@ -136,7 +136,8 @@ class PrivatePeer:
         """Those under way in which this peer takes part."""
         self._watches: dict[int, DeathWatch] = {}
         self._opened: set[int] = set()
-        self._ticked_at = self._now = now
+        self._now = now
+        """When anything was last done or heard."""
         self._to_say_gone: set[int] = set()
         self._agreement = Agreement(own_id, POPULARITY, selection)
         self._copies = Copies(promise, self._plans, self._counts, rng, self._is_void, results or {}, selected)
@@ -144,6 +145,10 @@ class PrivatePeer:
         """Of the first sum, those who lived at its end."""
         self._neighbours: Collection[PeerId] = ()
         """As of the last tick; a dict view of the neighbourhood's, so always those of now."""
+        self._due_anyway = now
+        """When there is something to do whatever comes: as of the last tick, or now."""
+        self._due: float | None = None
+        """When to tick next; None: something has happened since somebody has asked."""
 
     # --- what the driver may show ---
 
@@ -175,46 +180,77 @@ class PrivatePeer:
 
     @property
     def next_deadline(self) -> float:
-        """When to call `tick` next, at the latest. Asked after everything that is received, which may bring it forward."""
+        """When to call `tick` next, at the latest. Asked after everything that happens, which may bring it forward, and far more
+        often.
+        """
+        if self._due is None:
+            self._due = self._worked_out()
+        return self._due
+
+    def _worked_out(self) -> float:
         # Whatever comes in until then is passed on together.
-        due = min(self._post.due(self._now), self._copies.next_deadline(self._sums), self._proposes_at())
-        if len(self._opened) < len(SUMS):
-            due = min(due, *(self._opens(number) for number in SUMS if number not in self._opened))
+        due = min(self._post.due(self._now), self._due_anyway)
         for one in self._sums.values():
             due = min(due, one.next_deadline)
         for watch in self._watches.values():
             if (at := watch.due()) < math.inf:
-                # While somebody is suspected this peer looks more often, so as to know that it has not stood still meanwhile.
-                due = min(due, at, self._ticked_at + LOOKS * self.promise.notice_s)
+                # Just before it believes or says something this peer looks more often, so as to know that it has not stood still.
+                notice_s = self.promise.notice_s
+                due = min(due, at, max(at - notice_s, self._now + LOOKS * notice_s))
+        return due
+
+    def _plans_ahead(self) -> float:
+        """When there is something to do that is brought forward by results and by whoever is met alone."""
+        due = min(self._copies.next_deadline(self._sums), self._proposes_at())
+        for number in SUMS:
+            if number not in self._opened:
+                due = min(due, self._opens(number))
+            elif number in self._post.open_sums:
+                due = min(due, self._closes(number))
         return due
 
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
-        if now - self._ticked_at > STOOD_STILL * self.promise.notice_s or not neighbours:
-            for watch in self._watches.values():
-                watch.excuse(now)
-        self._neighbours, self._ticked_at, self._now = neighbours, now, now
-        out: Outbox = []
-        for number in SUMS:
-            self._open_or_close(number, now)
-            out += self._copies.ask(number, now, neighbours, self._sums)
+        self._is_awake(now, is_cut_off=not neighbours)
+        self._neighbours = neighbours
+        is_due = now >= self._due_anyway
+        out = self._as_planned(now) if is_due else []
         for number, one in list(self._sums.items()):
             out += self._dispatch(number, one.tick(now, self._eligible(one)))
             out += self._watch(number, one, now)
             if one.is_over:
                 self._finish(number, one, now)
+                is_due = True
+        if is_due:
+            self._due_anyway = self._plans_ahead()
+        return [*out, *self._post.flush(neighbours, now)]
+
+    def _as_planned(self, now: float) -> Outbox:
+        """What is due by `_plans_ahead`."""
+        out: Outbox = []
+        for number in SUMS:
+            self._open_or_close(number, now)
+            out += self._copies.ask(number, now, self._neighbours, self._sums)
         if now >= self._proposes_at():
             items = self._agreement.propose(self._popularity())
             self._post.send(None, PAIRS, Selection(items))
-        return [*out, *self._post.flush(neighbours, now)]
+        return out
+
+    def _is_awake(self, now: float, *, is_cut_off: bool = False) -> None:
+        if is_cut_off or now - self._now > STOOD_STILL * self.promise.notice_s:
+            for watch in self._watches.values():
+                watch.excuse(now)
+        self._now, self._due = now, None
 
     def _opens(self, number: int) -> float:
         return self.promise.start_of(number) - EARLY_S
 
+    def _closes(self, number: int) -> float:
+        return self.promise.end_of(number) + 2 * self.promise.notice_s
+
     def _open_or_close(self, number: int, now: float) -> None:
         promise = self.promise
-        closes = promise.end_of(number) + 2 * promise.notice_s
-        if now >= closes:
+        if now >= self._closes(number):
             self._opened.add(number)
             self._post.close(number)
         elif now >= self._opens(number) and number not in self._opened:
@@ -256,7 +292,7 @@ class PrivatePeer:
             lambda: self.objection() or ("" if number == POPULARITY else self._agree()),
             lambda mean: self._is_void(number, mean, self._sums[number].value.planned_std),
         )
-        self._watches[number] = DeathWatch(self.own_id, self.promise.notice_s, self._rng)
+        self._watches[number] = DeathWatch(self.own_id, self._times[number], self._rng)
 
     def _eligible(self, one: SumPeer) -> list[PeerId]:
         return sorted(peer for peer in self._neighbours if peer in one.roster and not one.is_dead(peer))
@@ -277,7 +313,7 @@ class PrivatePeer:
     def received(self, neighbour: PeerId, message: LinkMessage, now: float) -> Outbox:
         """Handle a message of a neighbour. Raises RemoteMisbehaviour."""
         out: Outbox = []
-        self._now = now
+        self._is_awake(now)
         if isinstance(message, Relays):
             for letter in self._post.receive(neighbour, message):
                 out += self._on_letter(letter, now)
@@ -289,6 +325,7 @@ class PrivatePeer:
                 return list(self._copies.tell(neighbour, number, now))
             case Result():
                 self._copies.take(neighbour, number, inner, self._sums)
+                self._due_anyway = now
             case SumOffer() if one is None:
                 return [(neighbour, InSum(number, SumDecline(inner.exchange)))]
             case _ if one is not None:
@@ -363,6 +400,7 @@ class PrivatePeer:
 
     def met(self, peer: PeerId, now: float) -> Outbox:
         """A peer has become a neighbour (again): it may have missed what was said to everybody."""
+        self._due, self._due_anyway = None, now  # something may have waited for a neighbour
         for watch in self._watches.values():
             watch.met(peer)
         under_way = [number for number in self._post.open_sums if now < self.promise.end_of(number)]
@@ -370,6 +408,8 @@ class PrivatePeer:
 
     def lost(self, peer: PeerId, now: float) -> Outbox:
         """The link to a neighbour has ended."""
+        self._due = None
+        self._post.lost(peer)
         out: Outbox = []
         for number, watch in self._watches.items():
             one = self._sums[number]
@@ -380,6 +420,7 @@ class PrivatePeer:
 
     def leave(self, now: float) -> Outbox:
         """Stop gracefully: a neighbour gets what this peer holds. With an exchange open it is as if it had crashed."""
+        self._due = None
         out: Outbox = []
         for number, one in self._sums.items():
             eligible = self._eligible(one)

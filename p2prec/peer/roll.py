@@ -135,12 +135,18 @@ class Roll:
 
     # --- passing on ---
 
-    def flush(self, neighbours: Collection[PeerId]) -> Iterator[tuple[PeerId, RollPart]]:
-        """What to tell whom; with it all news have been told."""
+    def flush(self, neighbours: Collection[PeerId], eager: Collection[PeerId]) -> Iterator[tuple[PeerId, RollPart]]:
+        """What to tell whom; with it all news have been told. eager: of the neighbours those to whom floods go. Enrolments go to
+        all, since their ways are those of messages to one peer, and are to be short.
+        """
+        if not self.has_news:
+            return
         news, self._news = self._news, _News()
         for neighbour in neighbours:
             enrolled = [peer for peer, known_to in news.enrolled.items() if neighbour not in known_to]
-            contributed = [peer for peer, known_to in news.contributed.items() if neighbour not in known_to]
+            contributed: list[PeerId] = []
+            if neighbour in eager:
+                contributed = [peer for peer, known_to in news.contributed.items() if neighbour not in known_to]
             for part in self._parts(enrolled, contributed):
                 yield neighbour, part
 

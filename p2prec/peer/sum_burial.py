@@ -22,6 +22,7 @@ from p2prec.peer.sum_exchange import SumExchanger
 from p2prec.peer.sum_messages import Claimed, Inherited, Opened, Outgoing, Proof, Witnessed, proven
 from p2prec.peer.sum_roster import Roster
 from p2prec.peer.sum_take_out import TakingOut
+from p2prec.peer.sum_times import Timetable
 from p2prec.privacy.plan import COLLUDING
 from p2prec.types import FloatArray, PeerId
 
@@ -36,7 +37,7 @@ class Burials:
     def __init__(
         self,
         dead: set[PeerId],
-        notice_s: float,
+        times: Timetable,
         value: PrivateSum,
         exchanger: SumExchanger,
         roster: Roster,
@@ -52,7 +53,7 @@ class Burials:
         """Whether others hold this peer for dead: it has nothing any more, and nobody listens to it."""
         self.handed_over: set[PeerId] = set()
         """Who has left, and given everything to a neighbour."""
-        self._dead, self._notice_s, self._rng = dead, notice_s, rng
+        self._dead, self._times, self._rng = dead, times, rng
         self._value, self._exchanger, self._roster = value, exchanger, roster
         self._entry, self._boxes, self._absence = entry, boxes, absence
         self._taking_out, self._changes = taking_out, changes
@@ -103,7 +104,7 @@ class Burials:
 
     def announce(self, dead: PeerId, now: float) -> Outgoing:
         """Say what this peer could restore of a dead one, and decide once everybody has."""
-        self._decide_at[dead] = now + self._notice_s
+        self._decide_at[dead] = self._times.noticed(now)
         claim = self._value.claim(dead)
         if claim is None:
             return []
@@ -128,7 +129,7 @@ class Burials:
         self._claims.add(dead, Claim(message.changes, message.direct, sender), proof)
         if dead in self._dead and dead not in self._absence.restored and may_decide:
             # Nobody could restore it until somebody opened its box: decide once more.
-            self._decide_at.setdefault(dead, now + self._notice_s)
+            self._decide_at.setdefault(dead, self._times.noticed(now))
         return []
 
     def _on_own_death(self, sender: PeerId, proof: Proof) -> Outgoing:

@@ -1,4 +1,4 @@
-"""What peers say to each other in a private sum (protocols/privacy-v5.md). The layer below bounds them, and knows who says so."""
+"""What peers say to each other in a private sum (protocols/privacy-v6.md). The layer below bounds them, and knows who says so."""
 
 from __future__ import annotations
 
@@ -424,6 +424,8 @@ class Relays:
 
     relays: tuple[Relayed, ...]
     roll: tuple[RollPart, ...] = ()
+    is_eager: bool = False
+    """Whether the sender has chosen the receiver to share floods with (`p2prec.peer.eager`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

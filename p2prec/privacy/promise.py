@@ -18,6 +18,8 @@ PATIENCE = 1.5
 """Time for mixing, over what undisturbed exchanges would take."""
 NOTICE_S = 10.0
 """Until a notice has reached everybody: a flood's few hops, and slow links."""
+RESTORING_NOTICES = 6
+"""Until somebody who dies is restored: three beats, of two notices each. It has to be mixed in after that."""
 PAUSE_S = 60.0
 
 
@@ -30,7 +32,7 @@ def make_promise(epsilon: float, delta: float, people: int, start: int, exchange
     n_people = people - COLLUDING
     PrivacyPlan.of(epsilon, delta, n_people)
     contribute_s = (ENROL_EXCHANGES + PAIR_EXCHANGES) * exchange_s
-    mixing_s = PATIENCE * mixing_rounds(people) * exchange_s + 2 * NOTICE_S
+    mixing_s = PATIENCE * mixing_rounds(people) * exchange_s + RESTORING_NOTICES * NOTICE_S
     return Promise(
         epsilon=epsilon,
         delta=delta,

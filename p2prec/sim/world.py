@@ -144,19 +144,22 @@ class SimulatedPeer:
 
     def opened(self, link: int, remote_id: PeerId, host: str, *, outbound: bool, port: int) -> None:
         self.endpoint.opened(link, remote_id, host, outbound=outbound, port=port, now=self.world.clock.now)
-        self.carry_out()
+        self._react()
 
     def frame_received(self, link: int, frame: bytes) -> None:
         self.endpoint.frame_received(link, frame, self.world.clock.now)
-        self.carry_out()
-        if self.peer.private is not None:  # of others nothing that is received brings the next tick forward
-            due = self.peer.next_deadline()
-            if due < self._armed_for:
-                self._arm(due)
+        self._react()
 
     def closed(self, link: int, reason: str) -> None:
         self.endpoint.closed(link, reason, self.world.clock.now)
+        self._react()
+
+    def _react(self) -> None:
         self.carry_out()
+        if self.peer.private is not None:  # of others nothing that happens brings the next tick forward
+            due = self.peer.next_deadline()
+            if due < self._armed_for:
+                self._arm(due)
 
     def dial_failed(self, host: str, port: int, reason: str) -> None:
         self.peer.dial_failed(host, port, reason, self.world.clock.now)

@@ -1,4 +1,4 @@
-"""The envelopes of relayed messages to msgpack and back (protocols/privacy-v5.md, "Relayed messages"), every field checked.
+"""The envelopes of relayed messages to msgpack and back (protocols/privacy-v6.md, "Relayed messages"), every field checked.
 
 The same message comes from one neighbour after the other, and goes to several: what was checked or packed once is remembered.
 """
@@ -22,7 +22,10 @@ from p2prec.wire.peer_keys import key_of, peer_of
 from p2prec.wire.roll_codec import pack_roll, read_roll
 from p2prec.wire.sum_kinds import kind_of
 
-_PAIR: bytes = msgpack.Packer().pack_array_header(2)
+_HEAD: dict[bool, bytes] = {
+    is_eager: msgpack.Packer().pack_array_header(3) + msgpack.packb(is_eager) for is_eager in (False, True)
+}
+"""Of a payload: how many elements it has, and the first."""
 _HOPS = 4
 """Which element of a relayed message says how far it may go: all others stay as they are on its way."""
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 256
@@ -59,14 +62,18 @@ class RelayCodec:
         packer = msgpack.Packer(use_bin_type=True)
         roll: bytes = packer.pack([pack_roll(part) for part in relays.roll])
         header: bytes = packer.pack_array_header(len(relays.relays))
-        return b"".join((_PAIR, roll, header, *(self._packed(relayed) for relayed in relays.relays)))
+        return b"".join((_HEAD[relays.is_eager], roll, header, *(self._packed(relayed) for relayed in relays.relays)))
 
     def decode(self, payload: bytes) -> Relays:
         """Their envelopes, checked; what is inside is opened when it is new (`p2prec.wire.seal`). Raises RemoteMisbehaviour."""
-        roll, relays = exactly(unpack_array(payload, max_items=FRAME_RELAYS), 2)
+        is_eager, roll, relays = exactly(unpack_array(payload, max_items=FRAME_RELAYS), 3)
+        if not isinstance(is_eager, bool):
+            raise malformed("whether the sender is eager is no boolean")
         if not isinstance(roll, tuple) or not isinstance(relays, tuple):
             raise malformed("no array of relayed messages, or of parts of the roll")
-        return Relays(tuple(self._relayed(entry) for entry in relays), tuple(read_roll(part) for part in roll))
+        return Relays(
+            tuple(self._relayed(entry) for entry in relays), tuple(read_roll(part) for part in roll), is_eager
+        )
 
     def known(self, relayed: Relayed) -> Known | None:
         """What is remembered of a message, whatever its hops."""

@@ -135,13 +135,13 @@ class Forger:
         fields = msgpack.unpackb(frame)
         if source != self.host or fields[1] != MessageType.RELAYS:
             return frame
-        roll, relayed = msgpack.unpackb(fields[3])
+        is_eager, roll, relayed = msgpack.unpackb(fields[3])
         entries = [
             [number, self._enrolled(enrolled), self._contributed(contributed)] for number, enrolled, contributed in roll
         ]
         claims = [claim for one in relayed for claim in self._claims(one)]
         self.n_forged += len(claims) + sum(len(enrolled) // 161 for _, enrolled, _ in roll)
-        fields[3] = msgpack.packb([[*entries, *roll], [*claims, *relayed]])
+        fields[3] = msgpack.packb([is_eager, [*entries, *roll], [*claims, *relayed]])
         return msgpack.packb(fields)
 
     def _enrolled(self, rows: bytes) -> bytes:
@@ -235,7 +235,7 @@ def test_a_sum_in_which_a_tenth_crashes_and_a_pair_dies_amid_its_exchange() -> N
     everybody = list(world.peers.values())
     crash_a_tenth(world, POPULARITY, also_at=(PROMISE.contribute_s + 0.7,))
     crash_a_pair_amid_its_exchange(world, 18.0)
-    world.run(PROMISE.start_of(POPULARITY) + PROMISE.end_s + 3 * PROMISE.notice_s)
+    world.run(PROMISE.start_of(POPULARITY) + PROMISE.end_s + 4 * PROMISE.notice_s)
     assert len(world.peers) in (N_PEERS - 9, N_PEERS - 8), "one of the pair may be of the tenth"
     assert error_ratio(world, POPULARITY, everybody) < CLEAN
     assert not any(one.private.results[POPULARITY].is_void for one in world.peers.values())
@@ -312,7 +312,7 @@ def test_a_graceful_stop_hands_over() -> None:
         world.clock.at(world.clock.now + 0.5, lambda: crash(world, leaver.name))
 
     world.clock.at(PROMISE.start + 20.3, stop)
-    world.run(PROMISE.start + PROMISE.end_s + 3 * PROMISE.notice_s)
+    world.run(PROMISE.start + PROMISE.end_s + 4 * PROMISE.notice_s)
     assert error_ratio(world, POPULARITY, everybody) < CLEAN
 
 

@@ -6,14 +6,18 @@ import numpy as np
 
 from p2prec.peer.deaths import DeathWatch
 from p2prec.peer.sum_messages import Alive, Suspected
+from p2prec.peer.sum_times import Timetable
 from p2prec.types import PeerId
 
 OWN, OTHER = PeerId("own"), PeerId("other")
 NOTICE_S = 10.0
+HURRIED = Timetable(start=0.0, contribute_s=120.0, recover_s=170.0, notice_s=NOTICE_S)
+"""Nothing waits for a beat."""
+UNHURRIED = Timetable(start=0.0, enrol_s=600.0, contribute_s=660.0, recover_s=760.0, end_s=1100.0, notice_s=NOTICE_S)
 
 
-def watch() -> DeathWatch:
-    return DeathWatch(OWN, NOTICE_S, np.random.default_rng(1))
+def watch(times: Timetable = HURRIED) -> DeathWatch:
+    return DeathWatch(OWN, times, np.random.default_rng(1))
 
 
 def test_a_neighbour_that_comes_back_soon_is_not_suspected() -> None:
@@ -127,3 +131,34 @@ def test_what_is_said_of_this_peer_is_always_passed_on() -> None:
     one = watch()
     one.on_suspected(Suspected(OWN, 0), 0.0)
     assert one.is_news(Suspected(OWN, 0))
+
+
+def test_who_has_died_since_the_last_beat_is_suspected_at_the_next_by_all() -> None:
+    one, other = watch(UNHURRIED), watch(UNHURRIED)
+    one.lost(OTHER, 701.0)
+    other.lost(PeerId("third"), 707.0)
+    assert one.due() == other.due() == 720.0
+    assert one.suspicions(720.0) == [Suspected(OTHER, 0)]
+    other.on_suspected(Suspected(OTHER, 0), 723.5)
+    # Whoever has said so and whoever has heard it later, or by a clock that is behind, believes it at the same moment.
+    early = watch(UNHURRIED)
+    early.on_suspected(Suspected(OTHER, 0), 719.0)
+    for peer in (one, other, early):
+        assert peer.dead(739.9) == []
+        assert peer.dead(740.0) == [OTHER]
+
+
+def test_nobody_is_suspected_while_others_enrol() -> None:
+    one = watch(UNHURRIED)
+    one.lost(OTHER, 3.0)
+    assert one.due() == 560.0
+    one.met(OTHER)
+    assert one.suspicions(1000.0) == []
+
+
+def test_who_was_cut_off_believes_a_beat_later() -> None:
+    one = watch(UNHURRIED)
+    one.on_suspected(Suspected(OTHER, 0), 720.5)
+    one.excuse(739.0)
+    assert one.dead(740.0) == []
+    assert one.dead(760.0) == [OTHER]

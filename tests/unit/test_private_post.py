@@ -12,6 +12,7 @@ from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
 from p2prec.manifest import Promise
 from p2prec.peer import post as post_module
+from p2prec.peer.eager import FEWEST
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import MAX_FLOODS_OF_ONE, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
@@ -86,6 +87,8 @@ class Line:
         self.now = 0.0
         for one in self.posts:
             one.open(SUM)
+        self.settle()  # all choose to whom floods go
+        self.frames = 0
 
     def neighbours(self, peer: int) -> list[PeerId]:
         return sorted(IDS[b] for a in (peer,) for b in range(len(self.posts)) if frozenset((a, b)) in self.links)
@@ -222,12 +225,37 @@ def test_each_peer_passes_on_at_moments_of_its_own() -> None:
     for first_byte, moments in ((0, (1.0, 1.5)), (128, (0.75, 1.25))):
         post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k, n=first_byte: bytes([n]) * k, HOP_S)  # type: ignore[misc]
         post.open(SUM)
+        post.flush([IDS[1]], post.due(0.0))
         assert post.due(0.6) == float("inf")
         for now, moment in zip((0.6, moments[0]), moments, strict=True):
             post.send(None, SUM, ENROL)
             assert post.due(now) == pytest.approx(moment)
             assert post.flush([IDS[1]], moment - 0.02) == []
             assert len(post.flush([IDS[1]], post.due(now))) == 1
+
+
+def test_floods_go_to_a_few_neighbours_and_those_that_have_chosen_this_peer() -> None:
+    everybody = IDS[1:]
+    post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k: bytes(k), HOP_S)
+    post.open(SUM)
+    told = post.flush(everybody, post.due(0.0))
+    chosen = [to for to, relays in told if relays == Relays((), (), is_eager=True)]
+    assert len(chosen) == len(told) == FEWEST
+    chosen_by, other = sorted(set(everybody) - set(chosen))[:2]
+    list(post.receive(chosen_by, Relays((), (), is_eager=True)))
+    list(post.receive(other, Relays((sealed(Gone(), origin=6),))))
+    sent = post.flush(everybody, post.due(1.0))
+    assert {to for to, _ in sent} == {*chosen, chosen_by}
+    assert {to for to, relays in sent if relays.is_eager} == set(chosen)
+    # In the place of one that is lost another is told. Enrolments go to all.
+    post.lost(chosen[0])
+    rest = [one for one in everybody if one != chosen[0]]
+    ((to, relays),) = post.flush(rest, post.due(2.0))
+    assert to not in chosen
+    assert relays.is_eager
+    assert post.due(3.0) == float("inf")
+    post.send(None, SUM, ENROL)
+    assert [to for to, _ in post.flush(rest, post.due(3.0))] == sorted(rest)
 
 
 def test_whoever_is_met_later_hears_what_was_said() -> None:
@@ -370,8 +398,9 @@ def test_partners_who_exchange_from_afar_sign() -> None:
 def test_nothing_is_said_between_partners_without_a_key() -> None:
     post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k: bytes(k), HOP_S)
     post.open(SUM)
+    post.flush([IDS[1]], post.due(0.0))
     post.send(IDS[1], SUM, MASKED)
-    assert post.due(0.0) == float("inf")
+    assert post.due(1.0) == float("inf")
     letter = Seal(IDENTITIES[1], SWARM, CODEC).seal(IDS[0], SUM, bytes(8), 32, MASKED, letter_key(IDS[0], IDS[1]))
     assert list(post.receive(IDS[1], Relays((letter,)))) == []
 

@@ -44,7 +44,7 @@ def heard(
 
 
 def passed_on(roll: Roll, to: PeerId = FAR) -> tuple[list[Enrolled], list[Contributed]]:
-    parts = [part for neighbour, part in roll.flush([NEIGHBOUR, FAR]) if neighbour == to]
+    parts = [part for neighbour, part in roll.flush([NEIGHBOUR, FAR], [NEIGHBOUR, FAR]) if neighbour == to]
     return [one for part in parts for one in part.enrolled], [one for part in parts for one in part.contributed]
 
 
@@ -59,7 +59,7 @@ def test_what_is_new_is_told_once_to_those_who_do_not_have_it() -> None:
     assert heard(roll, entry("a"), entry("b"), entry("a")) == [of(entry("a")), of(entry("b"))]
     assert roll.has_news
     assert heard(roll, entry("b"), neighbour=FAR) == []
-    told = dict(roll.flush([NEIGHBOUR, FAR]))
+    told = dict(roll.flush([NEIGHBOUR, FAR], [NEIGHBOUR, FAR]))
     assert told == {FAR: RollPart(SUM, (entry("a", distance=1),), ())}
     assert not roll.has_news
     assert heard(roll, entry("a"), entry("b")) == []
@@ -84,7 +84,7 @@ def test_what_this_peer_says_itself_goes_to_all() -> None:
     roll.enrol(entry(OWN))
     roll.contribute(word_of(OWN))
     assert heard(roll, entry(OWN, b"of an earlier run"), contributed=(Contributed(OWN, b"x"),)) == []
-    assert {to for to, _ in roll.flush([NEIGHBOUR, FAR])} == {NEIGHBOUR, FAR}
+    assert {to for to, _ in roll.flush([NEIGHBOUR, FAR], [NEIGHBOUR, FAR])} == {NEIGHBOUR, FAR}
     assert roll.everything() == [RollPart(SUM, (entry(OWN),), (Contributed(OWN, word_of(OWN)),))]
 
 
@@ -140,7 +140,7 @@ def test_many_are_told_in_parts() -> None:
     names = [f"{number:04}" for number in range(2 * PART_ENTRIES + 1)]
     heard(roll, *(entry(name) for name in names))
     heard(roll, contributed=tuple(Contributed(PeerId(name), word_of(name)) for name in names[:3]))
-    parts = [part for to, part in roll.flush([FAR]) if to == FAR]
+    parts = [part for to, part in roll.flush([FAR], [FAR]) if to == FAR]
     assert [(len(part.enrolled), len(part.contributed)) for part in parts] == [
         (PART_ENTRIES, 3),
         (PART_ENTRIES, 0),

@@ -203,7 +203,7 @@ RELAYED = [KEY, b"", 1, bytes(8), 32, 1, b"\x90", bytes(64)]
 
 def test_envelopes_of_relayed_messages_are_checked() -> None:
     def read(entry: object) -> Relays:
-        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([[], [entry]]))
+        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([False, [], [entry]]))
         assert isinstance(message, Relays)
         return message
 
@@ -228,10 +228,11 @@ ENROLLED, CONTRIBUTED = KEY + bytes(range(128)) + b"\7", KEY + bytes(range(32))
 
 def test_parts_of_the_roll_are_checked() -> None:
     def read(*roll: object) -> Relays:
-        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([roll, []]))
+        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([True, roll, []]))
         assert isinstance(message, Relays)
         return message
 
+    assert read().is_eager
     (part,) = read([2, ENROLLED, CONTRIBUTED * 2]).roll
     assert part.number == 2
     assert part.enrolled == (
@@ -251,14 +252,14 @@ def test_parts_of_the_roll_are_checked() -> None:
     ):
         with pytest.raises(RemoteMisbehaviour, match="malformed"):
             read(wrong)
-    for payload in ([[]], [[], [], []], [1, []], [[], b""], {}):
+    for payload in ([False, []], [False, [], [], []], [False, 1, []], [False, [], b""], [0, [], []], [[], [], []], {}):
         with pytest.raises(RemoteMisbehaviour, match="malformed"):
             CODEC.decode(MessageType.RELAYS, msgpack.packb(payload))
 
 
 def test_a_frame_of_too_many_relayed_messages_is_malformed() -> None:
     with pytest.raises(RemoteMisbehaviour, match="malformed"):
-        CODEC.decode(MessageType.RELAYS, msgpack.packb([[], [RELAYED] * 1025]))
+        CODEC.decode(MessageType.RELAYS, msgpack.packb([False, [], [RELAYED] * 1025]))
 
 
 def test_random_bytes_are_malformed_and_nothing_else() -> None:

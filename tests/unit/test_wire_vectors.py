@@ -91,7 +91,7 @@ def test_every_message_type_is_in_a_conversation() -> None:
     assert {entry["type"] for entry in entries} == {int(kind) for kind in GENERATOR.MessageType}
 
 
-# --- private sums (privacy-v5.md) ---
+# --- private sums (privacy-v6.md) ---
 
 PRIVATE = INDEX["private"]
 
@@ -109,7 +109,7 @@ def test_the_private_conversation_is_understood() -> None:
 def test_every_kind_of_a_sums_message_is_in_the_vectors_and_in_the_text() -> None:
     direct = {msgpack.unpackb(_payload(entry))[1] for entry in PRIVATE["conversation"] if entry["type"] == 13}
     assert direct | {entry["kind"] for entry in PRIVATE["relayed"]} == {int(kind) for kind in SumKind}
-    text = (PROTOCOLS / "privacy-v5.md").read_text(encoding="utf-8")
+    text = (PROTOCOLS / "privacy-v6.md").read_text(encoding="utf-8")
     for kind in SumKind:
         assert f"| {int(kind)} | {kind.name} |" in text
 
@@ -122,7 +122,8 @@ def _payload(entry: dict[str, Any]) -> bytes:
 def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
     alice = bytes.fromhex(INDEX["peers"]["alice"]["public_key"])
     bob = INDEX["peers"]["bob"]
-    _, entries = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
+    is_eager, _, entries = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
+    assert is_eager is True
     assert len(entries) == len(PRIVATE["relayed"])
     for (origin, to, number, token, _, kind, body, signature), entry in zip(entries, PRIVATE["relayed"], strict=True):
         assert origin == alice
@@ -139,7 +140,7 @@ def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
 
 def test_the_roll_follows_from_the_text() -> None:
     alice = bytes.fromhex(INDEX["peers"]["alice"]["public_key"])
-    ((number, enrolled, contributed),), _ = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
+    _, ((number, enrolled, contributed),), _ = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
     expected = PRIVATE["roll"]
     word = bytes.fromhex(expected["word"])
     assert (number, contributed) == (expected["sum"], alice + word)
@@ -223,7 +224,7 @@ def test_the_text_names_every_field_and_reason_and_message() -> None:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
     for reason in GENERATOR.Refusal:
         assert f"| `{reason}` |" in text
-    text += (PROTOCOLS / "privacy-v5.md").read_text(encoding="utf-8")
+    text += (PROTOCOLS / "privacy-v6.md").read_text(encoding="utf-8")
     for kind in GENERATOR.MessageType:
         assert f"| {int(kind)} | {kind.name} |" in text
 

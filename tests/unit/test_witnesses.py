@@ -47,6 +47,19 @@ def test_nobody_can_drive_out_what_this_peer_has_seen() -> None:
     assert book.claim(numbered(1), OWN) == Claim(1, True, OWN)
 
 
+def test_what_was_claimed_is_kept_until_it_is_taken_over() -> None:
+    book: WitnessBook[str] = WitnessBook()
+    book.exchanged(DEAD, Trace(3, None, 0), "seen", "offered")
+    assert book.claim(DEAD, OWN) == Claim(4, True, OWN)
+    for number in range(MAX_WITNESSED + 1):
+        book.exchanged(numbered(number), Trace(1, None, 0), "seen later", "offered")
+    book.passed_on(DEAD, Trace(9, None, 0), True, "told later")
+    assert book.take(DEAD) == "seen", "others undo by what was claimed, not by what is known since"
+    book.claim(numbered(MAX_WITNESSED), OWN)
+    book.forget_exchanges()
+    assert book.claim(numbered(MAX_WITNESSED), OWN) is None
+
+
 def test_only_the_latest_notes_are_recent() -> None:
     book: WitnessBook[str] = WitnessBook()
     book.exchanged(DEAD, Trace(3, None, 0), "seen", "offered")
