@@ -211,7 +211,7 @@ class PrivatePeer:
 
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
-        self._is_awake(now, is_cut_off=not neighbours)
+        self._note_activity(now, is_cut_off=not neighbours)
         self._neighbours = neighbours
         is_due = now >= self._due_anyway
         out = self._as_planned(now) if is_due else []
@@ -236,7 +236,8 @@ class PrivatePeer:
             self._post.send(None, PAIRS, Selection(items))
         return out
 
-    def _is_awake(self, now: float, *, is_cut_off: bool = False) -> None:
+    def _note_activity(self, now: float, *, is_cut_off: bool = False) -> None:
+        """Something is done or heard now; after a long silence contradictions may have been missed."""
         if is_cut_off or now - self._now > STOOD_STILL * self.promise.notice_s:
             for watch in self._watches.values():
                 watch.excuse(now)
@@ -313,7 +314,7 @@ class PrivatePeer:
     def received(self, neighbour: PeerId, message: LinkMessage, now: float) -> Outbox:
         """Handle a message of a neighbour. Raises RemoteMisbehaviour."""
         out: Outbox = []
-        self._is_awake(now)
+        self._note_activity(now)
         if isinstance(message, Relays):
             for letter in self._post.receive(neighbour, message):
                 out += self._on_letter(letter, now)

@@ -312,7 +312,7 @@ def test_a_graceful_stop_hands_over() -> None:
         world.clock.at(world.clock.now + 0.5, lambda: crash(world, leaver.name))
 
     world.clock.at(PROMISE.start + 20.3, stop)
-    world.run(PROMISE.start + PROMISE.end_s + 4 * PROMISE.notice_s)
+    world.run(PROMISE.start + PROMISE.end_s + 3 * PROMISE.notice_s)
     assert error_ratio(world, POPULARITY, everybody) < CLEAN
 
 
