@@ -75,6 +75,25 @@ def decode(levels: Levels, count: int) -> FloatArray:
     return values.reshape(*values.shape[:-2], values.shape[-2] * ROW)[..., :count]
 
 
+def to_bytes(levels: Levels) -> tuple[bytes, bytes]:
+    """Scales and levels, both little-endian."""
+    wide = levels.levels.dtype.newbyteorder("<")
+    return levels.scales.astype("<f2").tobytes(), levels.levels.astype(wide, copy=False).tobytes()
+
+
+def from_bytes(scales: bytes, levels: bytes, count: int) -> Levels:
+    """What `to_bytes` made of `count` values; how many bytes there are tells how wide levels are. Read-only; bounds are
+    `is_encoded`'s. Raises ValueError for other numbers of bytes.
+    """
+    rows = n_rows(count)
+    if len(scales) != 2 * rows or len(levels) not in (ROW * rows, 2 * ROW * rows):
+        raise ValueError(f"{count} values have {2 * rows} bytes of scales, and {ROW * rows} of levels or twice as many")
+    factors = np.frombuffer(scales, "<f2").astype(np.float16, copy=False)
+    if len(levels) == ROW * rows:
+        return Levels(factors, np.frombuffer(levels, np.int8).reshape(rows, ROW))
+    return Levels(factors, np.frombuffer(levels, "<i2").astype(np.int16, copy=False).reshape(rows, ROW))
+
+
 def is_encoded(levels: Levels, count: int) -> bool:
     """Whether a received vector has the shape and the bounds that `encode` gives; the whole message is refused otherwise."""
     shaped = levels.scales.shape == (n_rows(count),) and levels.levels.shape == (n_rows(count), ROW)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgpack
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from p2prec.model.nearest import ROW, Levels, n_rows
+from p2prec.model.nearest import from_bytes, to_bytes
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.private_sum import Share, is_acceptable
 from p2prec.privacy.escrow import MAX_SHARES
@@ -70,22 +69,16 @@ def _parties(owner: PeerId, holder: PeerId) -> bytes:
 
 def seal_contribution(key: bytes, owner: PeerId, share: Share) -> bytes:
     """A contribution that nobody has seen yet, for its guardians. key: KEY_BYTES random bytes, used for nothing else."""
-    value = share.value
-    plain = msgpack.packb([value.scales.astype("<f2").tobytes(), value.levels.tobytes(), share.trace.changes])
+    plain = msgpack.packb([*to_bytes(share.value), share.trace.changes])
     return ChaCha20Poly1305(key).encrypt(bytes(12), plain, owner.encode())
 
 
 def unseal_contribution(key: bytes, owner: PeerId, box: bytes, count: int) -> Share:
     """The contribution of `count` values in a box. Raises ValueError for another key or owner, or one that is none."""
-    rows = n_rows(count)
     try:
         plain = ChaCha20Poly1305(key).decrypt(bytes(12), box, owner.encode())
         scales, levels, changes = msgpack.unpackb(plain, use_list=False)
-        value = Levels(
-            np.frombuffer(scales, "<f2").astype(np.float16, copy=False),
-            np.frombuffer(levels, np.int8).reshape(rows, ROW),
-        )
-        share = Share(value, 1.0, Trace(int(changes), None, 0))
+        share = Share(from_bytes(scales, levels, count), 1.0, Trace(int(changes), None, 0))
     except (InvalidTag, ValueError, TypeError, msgpack.UnpackException) as error:
         raise ValueError("a contribution that cannot be opened") from error
     if not is_acceptable(share, count):

@@ -1,6 +1,6 @@
 """One peer's part in one private sum: a value that is mixed until everybody holds the mean, and loses nothing on the way.
 
-The steps, in order (protocols/privacy-v6.md has the messages):
+The steps, in order (protocols/privacy-v7.md has the messages):
 
 1. `contribute` puts the peer's own clipped statistic in, under its independent noise and the masks of its confirmed partners.
 2. `outgoing`, `apply`: symmetric exchanges of the same two quantized vectors, applied by both sides or by neither.
@@ -154,9 +154,9 @@ class PrivateSum:
         self.met |= {partner} if received.trace.previous is None else {partner, received.trace.previous}
         self._previous = partner, received.trace.changes + 1
 
-    def contribution(self, *, fine: bool) -> Share:
-        """What to leave with guardians before mixing begins, with sixteen bits a value or eight."""
-        return self._share(fine=fine)
+    def contribution(self) -> Share:
+        """What to leave with guardians before mixing begins, with sixteen bits a value."""
+        return self._share(fine=True)
 
     def keep_deposit(self, peer: PeerId, share: Share) -> None:
         """Be a peer's guardian: remember its contribution as it was before mixing."""

@@ -112,7 +112,7 @@ class Entry:
         self._value.contribute(self._statistic(), self.keys, self._noise())
         self._to_deposit = True
         box_key = secrets.token_bytes(KEY_BYTES)
-        box = seal_contribution(box_key, self._own_id, self._value.contribution(fine=False))
+        box = seal_contribution(box_key, self._own_id, self._value.contribution())
         self._sealed = Sealed(box, self._roster.quorum(self._own_id))
         self._escrow = self._roster.escrow(self.keys, box_key)
         self._unanswered = set(self.keys) - dead
@@ -164,7 +164,7 @@ class Entry:
         self._value.keep_contribution()
         return [
             *out,
-            *((guardian, Deposit(self._value.contribution(fine=True))) for guardian in self._guardians(neighbours)),
+            *((guardian, Deposit(self._value.contribution())) for guardian in self._guardians(neighbours)),
         ]
 
     def _guardians(self, neighbours: list[PeerId]) -> list[PeerId]:

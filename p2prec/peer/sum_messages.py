@@ -1,4 +1,4 @@
-"""What peers say to each other in a private sum (protocols/privacy-v6.md). The layer below bounds them, and knows who says so."""
+"""What peers say to each other in a private sum (protocols/privacy-v7.md). The layer below bounds them, and knows who says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The envelopes of relayed messages to msgpack and back (protocols/privacy-v6.md, "Relayed messages"), every field checked.
+"""The envelopes of relayed messages to msgpack and back (protocols/privacy-v7.md, "Relayed messages"), every field checked.
 
 The same message comes from one neighbour after the other, and goes to several: what was checked or packed once is remembered.
 """

@@ -1,4 +1,4 @@
-"""Entries of a sum's roll to bytes and back (protocols/privacy-v6.md, "The roll"): rows of a fixed size, so that many are read at
+"""Entries of a sum's roll to bytes and back (protocols/privacy-v7.md, "The roll"): rows of a fixed size, so that many are read at
 the cost of a few messages.
 """
 

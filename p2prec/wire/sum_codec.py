@@ -1,4 +1,4 @@
-"""Messages of private sums to msgpack and back (protocols/privacy-v6.md, "Messages"), every field checked.
+"""Messages of private sums to msgpack and back (protocols/privacy-v7.md, "Messages"), every field checked.
 
 The length of each sum's vector follows from the manifest, so a share of another size is refused before its content is looked at.
 """
@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 
 from p2prec.identity import PUBLIC_KEY_BYTES
-from p2prec.model.nearest import ROW, Levels, n_rows
+from p2prec.model.nearest import ROW, Levels, from_bytes, n_rows, to_bytes
 from p2prec.peer.escrow_box import CONTRIBUTION_OVERHEAD_BYTES, MAX_BOX_BYTES
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, is_acceptable
@@ -60,7 +60,7 @@ from p2prec.peer.sum_roster import MOST_PARTNERS
 from p2prec.privacy.escrow import MAX_SHARES
 from p2prec.privacy.plan import PAIRS
 from p2prec.privacy.stream import KEY_BYTES
-from p2prec.types import IndexArray, Int8Array, Int16Array, PeerId
+from p2prec.types import IndexArray, PeerId
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import EXCHANGE_ID_BYTES
 from p2prec.wire.peer_keys import key_of, peer_of
@@ -125,7 +125,7 @@ class SumCodec:
     def __init__(self, counts: Mapping[int, int], n_selected: int, n_items: int) -> None:
         """counts: the values of each sum, 1 and 2; n_selected: items counted in pairs, of the n_items of the catalogue."""
         self._counts, self._n_items, self._n_selected = dict(counts), n_items, n_selected
-        largest = max(n_rows(count) * (ROW * _widest(count) + 2) for count in counts.values())
+        largest = max(_widest_bytes(count) for count in counts.values())
         self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
         self._relays = RelayCodec(max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64)
@@ -259,7 +259,7 @@ class SumCodec:
                 return SumResolution(_exchange([exchange]), _boolean(applied, "applied"))
             case SumKind.SEALED:
                 box, threshold = exactly(fields, 2)
-                largest = n_rows(self._counts[number]) * (ROW + 2) + CONTRIBUTION_OVERHEAD_BYTES
+                largest = _widest_bytes(self._counts[number]) + CONTRIBUTION_OVERHEAD_BYTES
                 return Sealed(_at_most(box, "box", largest), uint(threshold, "threshold", 1, MAX_SHARES))
             case SumKind.RESULT:
                 *share, people, items = exactly(fields, _SHARE_FIELDS + 2)
@@ -309,11 +309,7 @@ class SumCodec:
     def _share(self, fields: Sequence[Any], number: int) -> Share:
         count = self._counts[number]
         scales, levels, weight, previous, changes = exactly(fields, _SHARE_FIELDS)
-        rows = n_rows(count)
-        value = Levels(
-            np.frombuffer(binary(scales, "scales", 2 * rows), "<f2").astype(np.float16, copy=False),
-            _levels(levels, rows, _widest(count)),
-        )
+        value = _levels(scales, levels, count)
         if not isinstance(changes, tuple):
             raise malformed("a trace is not an array")
         own, others = exactly(changes, 2)
@@ -336,8 +332,7 @@ class SumCodec:
 def _share_fields(share: Share) -> list[Any]:
     trace = share.trace
     return [
-        share.value.scales.astype("<f2").tobytes(),
-        share.value.levels.astype(share.value.levels.dtype.newbyteorder("<"), copy=False).tobytes(),
+        *to_bytes(share.value),
         round(share.weight / WEIGHT_STEP),
         b"" if trace.previous is None else key_of(trace.previous),
         [trace.changes, trace.previous_changes],
@@ -349,13 +344,18 @@ def _widest(count: int) -> int:
     return 2 if count <= MAX_FINE else 1
 
 
-def _levels(data: Any, rows: int, widest: int) -> Int8Array | Int16Array:
-    """(rows, ROW) of eight bits or, in twice as many bytes, of sixteen."""
-    if not isinstance(data, bytes) or len(data) not in (ROW * rows, widest * ROW * rows):
+def _widest_bytes(count: int) -> int:
+    """Of scales and levels of so many values, at most."""
+    return n_rows(count) * (ROW * _widest(count) + 2)
+
+
+def _levels(scales: Any, levels: Any, count: int) -> Levels:
+    """`count` values of eight bits or, in twice as many bytes, of sixteen."""
+    rows = n_rows(count)
+    scales = binary(scales, "scales", 2 * rows)
+    if not isinstance(levels, bytes) or len(levels) not in (ROW * rows, _widest(count) * ROW * rows):
         raise malformed(f"levels are not binary of {ROW * rows} bytes or, if the sum is short enough, twice as many")
-    if len(data) == ROW * rows:
-        return np.frombuffer(data, np.int8).reshape(rows, ROW)
-    return np.frombuffer(data, "<i2").astype(np.int16, copy=False).reshape(rows, ROW)
+    return from_bytes(scales, levels, count)
 
 
 def _changes(value: Any) -> int:

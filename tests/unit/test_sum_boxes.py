@@ -18,7 +18,7 @@ from p2prec.types import PeerId, SwarmId
 OWN, OWNER, *PARTNERS = (PeerId(f"peer{n:02}") for n in range(20))
 KEY, COUNT, THRESHOLD = bytes(range(32)), 70, 5
 SHARES = split(KEY, len(PARTNERS), THRESHOLD)
-SHARE = Share(encode(np.ones(COUNT, np.float32)), 1.0, Trace(1, None, 0))
+SHARE = Share(encode(np.arange(COUNT, dtype=np.float32), fine=True), 1.0, Trace(1, None, 0))
 
 
 def forged() -> bool:
@@ -55,4 +55,11 @@ def test_a_quorum_of_genuine_shares_opens_a_box(boxes: Boxes) -> None:
     opened = given[THRESHOLD - 1]
     assert opened is not None
     assert (opened.weight, opened.trace) == (SHARE.weight, SHARE.trace)
+    assert opened.value.levels.dtype == np.int16
     np.testing.assert_array_equal(opened.value.levels, SHARE.value.levels)
+
+
+def test_a_contribution_of_another_length_stays_closed(boxes: Boxes) -> None:
+    short = Share(encode(np.ones(COUNT + 100, np.float32), fine=True), 1.0, Trace(1, None, 0))
+    boxes.keep(OWNER, Sealed(seal_contribution(KEY, OWNER, short), 1))
+    assert boxes.on_opened(PARTNERS[0], Opened(OWNER, 1, SHARES[1]), proven) is None

@@ -136,8 +136,7 @@ def test_the_first_exchanges_have_sixteen_bits() -> None:
         kind = one.outgoing().value.levels.dtype
         assert kind == (np.int16 if number < FINE_EXCHANGES else np.int8)
         exchange(one, other)
-    assert one.contribution(fine=True).value.levels.dtype == np.int16
-    assert one.contribution(fine=False).value.levels.dtype == np.int8
+    assert one.contribution().value.levels.dtype == np.int16
 
 
 def test_a_sum_that_would_not_fit_into_a_frame_has_eight_bits_throughout() -> None:
