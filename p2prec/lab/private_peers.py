@@ -20,7 +20,7 @@ from p2prec.lab.private_swarm import COPIES_JUDGED, SumResult, scores_by_copies
 from p2prec.manifest import LearningParameters, Manifest, Promise, reference_catalogue
 from p2prec.model.pairs import PairModel, fit, pair_statistic, popularity_of, popularity_statistic
 from p2prec.privacy.plan import COLLUDING, PAIRS, POPULARITY, PrivacyPlan
-from p2prec.privacy.promise import RESTORING_NOTICES, mixing_rounds
+from p2prec.privacy.promise import WAITING_NOTICES, mixing_rounds
 from p2prec.sim.world import SimulatedPeer, World
 from p2prec.types import BoolArray, FloatArray, IndexArray, ItemKey
 
@@ -180,7 +180,7 @@ class SimulatedPrivateSwarm:
 
 def _promise(epsilon: float, delta: float, n: int, crashing: float) -> Promise:
     """Of n peers, of whom so large a share crashes in each sum."""
-    end_s = CONTRIBUTE_S + PATIENCE * mixing_rounds(n) * EXCHANGE_S + RESTORING_NOTICES * NOTICE_S
+    end_s = CONTRIBUTE_S + PATIENCE * mixing_rounds(n) * EXCHANGE_S + WAITING_NOTICES * NOTICE_S
     absent = n * (crashing * CONTRIBUTE_S / end_s + FEW_PARTNERS)
     contributing = max(CONTRIBUTING * n, n - absent - CERTAINTY * math.sqrt(absent))
     return Promise(

@@ -29,6 +29,7 @@ from p2prec.peer.post import Letter, Post, Sealer
 from p2prec.peer.sum_copies import Copies
 from p2prec.peer.sum_messages import (
     DIRECT,
+    ENTERED,
     ROUTED,
     Alive,
     Claimed,
@@ -216,8 +217,10 @@ class PrivatePeer:
         is_due = now >= self._due_anyway
         out = self._as_planned(now) if is_due else []
         for number, one in list(self._sums.items()):
-            out += self._dispatch(number, one.tick(now, self._eligible(one)))
-            out += self._watch(number, one, now)
+            if one.is_due(now):
+                out += self._dispatch(number, one.tick(now, self._eligible(one)))
+            if now >= self._watches[number].due():
+                out += self._watch(number, one, now)
             if one.is_over:
                 self._finish(number, one, now)
                 is_due = True
@@ -341,6 +344,9 @@ class PrivatePeer:
             return []
         one, watch = self._sums.get(number), self._watches.get(number)
         if one is None or watch is None:
+            return []
+        if isinstance(message, ENTERED):
+            one.receive(letter.origin, message, now, letter.proof)
             return []
         match message:
             case Suspected():
@@ -490,9 +496,8 @@ class PrivatePeer:
         outcome, is_good = None, False
         if one.value.weight > LEAST_WEIGHT and not one.declared_dead:
             mean, std = one.value.mean(), one.value.planned_std
-            void = self._is_void(number, mean, std)
-            outcome = SumOutcome(mean, len(one.contributors), std, void, one.mixed_again)
+            outcome = SumOutcome(mean, len(one.contributors), std, one.is_void, one.mixed_again)
             # A copy with too much noise is kept for want of a neighbour's.
-            is_good = one.value.is_settled and not void and (number == POPULARITY or not self._agree())
+            is_good = one.value.is_settled and not one.is_void and (number == POPULARITY or not self._agree())
         del self._sums[number], self._watches[number]
         self._copies.ended(number, outcome, now, is_good=is_good)

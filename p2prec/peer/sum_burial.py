@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from p2prec.peer.hearsay import Hearsay
 from p2prec.peer.inheritance import Claim
 from p2prec.peer.private_sum import COPIES, PrivateSum, is_acceptable
 from p2prec.peer.sum_absence import Absence
@@ -26,7 +27,6 @@ from p2prec.peer.sum_times import Timetable
 from p2prec.privacy.plan import COLLUDING
 from p2prec.types import FloatArray, PeerId
 
-_NOT_YET = 1 << 31
 _AS_SEALED = 1
 """Changes of a contribution that nothing has been taken out of."""
 
@@ -61,8 +61,10 @@ class Burials:
         self._claimed_by: set[PeerId] = set()
         """Who says that this peer is dead. A few may be mistaken, or lie."""
         self._decide_at: dict[PeerId, float] = {}
-        self._inherited: dict[PeerId, tuple[PeerId, int]] = {}
-        """By dead peer: its heir, and that one's changes from which on it is in the heir's value."""
+        self._heirs: dict[PeerId, PeerId] = {}
+        """By dead peer: whose claim was the best."""
+        self._inherited: Hearsay[PeerId, int] = Hearsay()
+        """Of each of the dead: who says that it has inherited, and its changes from which on that is in its value."""
         self._stale_until = -math.inf
         """What is claimed before this was said before the end, of states that are known no longer when all mix again."""
         self._told_of: dict[PeerId, int] = {}
@@ -158,14 +160,13 @@ class Burials:
 
     def _bury(self, dead: PeerId, now: float, absent_are_out: bool) -> Outgoing:
         """The best claim inherits; what a dead heir had shown to nobody is open again."""
-        best = self._claims.decide(dead, self._inherited[dead][0] if dead in self._inherited else None)
+        best = self._claims.decide(dead, self._inherited_by(dead))
         known = best.changes if best is not None else 0
         self._exchanger.partner_died(dead, known)
         out: Outgoing = []
         if best is not None:
             self._absence.saw([dead])
-            # Until the heir says that it has inherited, it has not: it may die first.
-            self._inherited.setdefault(dead, (best.witness, _NOT_YET))
+            self._heirs.setdefault(dead, best.witness)
             if best.witness == self._value.own_id and dead not in self.handed_over:
                 out += self._changes.when_free(lambda: self._inherit(dead))
             self._absence.restored[dead] = best.changes
@@ -175,20 +176,32 @@ class Burials:
                 out += self._taking_out.return_shares(dead)
         elif dead not in self.handed_over:
             out += self._open_box(dead)
-        for peer in [peer for peer, (whose, after) in self._inherited.items() if whose == dead and after > known]:
-            del self._inherited[peer]
+        for peer in self._inherited_unseen(dead, known):
+            self._heirs.pop(peer, None)
             out += self.announce(peer, now)
         # It may have been this one's part to take masks out for others.
         return out + self._taking_out.for_the_dead()
 
     def _inherit(self, dead: PeerId) -> Outgoing:
         self._value.inherit(dead)
-        self._inherited[dead] = (self._value.own_id, self._value.changes)
+        self._inherited.hear(dead, self._value.own_id, self._value.changes)
         return [(None, Inherited(dead, self._value.changes))]
 
-    def on_inherited(self, sender: PeerId, message: Inherited) -> None:
+    def on_inherited(self, sender: PeerId, message: Inherited, proof: Proof) -> None:
         if message.dead in self._roster:
-            self._inherited[message.dead] = (sender, message.changes)
+            self._inherited.hear(message.dead, sender, message.changes, proof)
+
+    def _inherited_by(self, dead: PeerId) -> PeerId | None:
+        """Who has inherited from a dead peer already; None: nobody who lives has said so."""
+        return next((heir for heir, _ in self._inherited.on(dead) if heir not in self._dead), None)
+
+    def _inherited_unseen(self, heir: PeerId, known: int) -> list[PeerId]:
+        """From whom a dead heir had inherited, or was to, after the latest of its states that anybody has seen (known)."""
+        said = {peer: self._inherited.of(peer, heir) for peer in self._inherited}
+        unseen = [peer for peer, after in said.items() if after is not None and after > known]
+        # Until an heir says that it has inherited, it has not: it may die first.
+        silent = [peer for peer, whose in self._heirs.items() if whose == heir and said.get(peer) is None]
+        return unseen + [peer for peer in silent if self._inherited_by(peer) is None]
 
     def _mask_late(self, dead: PeerId) -> Outgoing:
         """A dead peer is restored as its contribution was sealed: with a mask for this one, which perhaps has none for it."""
@@ -233,6 +246,7 @@ class Burials:
         """Everybody mixes again what was contributed, so all who are gone have to be restored again."""
         gone = sorted(self._dead | self.handed_over)
         self.handed_over.clear()
-        self._inherited.clear()
+        self._heirs.clear()
+        self._inherited = Hearsay()
         self._stale_until = -math.inf
         return [message for peer in gone for message in self.announce(peer, now)]

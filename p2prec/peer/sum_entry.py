@@ -8,6 +8,7 @@ anything is missing nobody ever will.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Set
 
@@ -78,6 +79,8 @@ class Entry:
         self._masked_late: set[PeerId] = set()
         self._has_withdrawn = False
         self._to_deposit = False
+        self._says_at = math.inf
+        """When to say `Contributes`, once all partners have answered: at a beat, so that what all say is passed on together."""
         self._remind_at = times.start + times.contribute_s + times.answer_s
 
     @property
@@ -91,9 +94,22 @@ class Entry:
         return bool(self._unanswered) and len(self._noted) >= MIN_PARTNERS
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether `tick` has something to do that waits for neighbours at most."""
+        if self._sealed is not None:
+            return True
+        if not self._to_deposit or self._unanswered:
+            return False
+        if self._own_id not in self.contributors:
+            return math.isinf(self._says_at)
+        return len(self.contributors) >= self._fewest
+
+    @property
     def due(self) -> float:
-        """When partners are to be asked again."""
-        return self._remind_at if self._unanswered else float("inf")
+        """When partners are to be asked again, or this peer says that it contributes."""
+        if self._unanswered:
+            return self._remind_at
+        return math.inf if self._own_id in self.contributors else self._says_at
 
     def contribute(self, now: float, dead: Set[PeerId], withdrawn: Set[PeerId]) -> Outgoing:
         """Before this nothing of the person is in the value; after it everything is under its noise. dead: whom nobody waits for;
@@ -127,7 +143,7 @@ class Entry:
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Go on, as far as the others have."""
-        return self._seal(neighbours) + self._remind(now) + self._deposit(neighbours)
+        return self._seal(neighbours) + self._remind(now) + self._deposit(now, neighbours)
 
     def _seal(self, neighbours: list[PeerId]) -> Outgoing:
         """Leave the contribution with guardians, encrypted, as soon as partners may hear of its masks."""
@@ -143,7 +159,7 @@ class Entry:
         self._remind_at = now + self._times.answer_s
         return self._tell_masked(sorted(self._unanswered))
 
-    def _deposit(self, neighbours: list[PeerId]) -> Outgoing:
+    def _deposit(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Leave the contribution with guardians, once all partners have answered, and enough people have contributed: until then
         nobody has seen it, and the noise of fewer would not do.
         """
@@ -156,6 +172,9 @@ class Entry:
             return [(None, Withdrawn())]
         out: Outgoing = []
         if self._own_id not in self.contributors:
+            self._says_at = min(self._says_at, self._times.beat(now))
+            if now < self._says_at:
+                return []
             self.on_contributes(self._own_id)
             out = [(None, Contributes(self._roster.word))]
         if len(self.contributors) < self._fewest:
@@ -239,7 +258,7 @@ class Entry:
         self._value.drop()
         self.keys.clear()
         self._unanswered.clear()
-        self._sealed, self._to_deposit = None, False
+        self._sealed, self._to_deposit, self._says_at = None, False, math.inf
 
     def close(self) -> None:
         """Mixing is over. What has not been shown by now never is."""

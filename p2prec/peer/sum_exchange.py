@@ -7,6 +7,7 @@ initiator afterwards: what nobody alive has seen is as if it had not been, on bo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from p2prec.peer.private_sum import PrivateSum, Share
@@ -96,8 +97,13 @@ class SumExchanger:
 
     def give_up(self, now: float, deadline_s: float) -> None:
         """Stop waiting for an answer that is overdue."""
-        if self._open is not None and self._open.received is None and now - self._open.since >= deadline_s:
+        if now >= self.gives_up_at(deadline_s):
             self._open = None
+
+    def gives_up_at(self, deadline_s: float) -> float:
+        """When `give_up` will; never while no answer is awaited."""
+        waits = self._open is not None and self._open.received is None
+        return self._open.since + deadline_s if self._open is not None and waits else math.inf
 
     def abandon(self) -> None:
         """The sum is mixed anew: what was open is void on both sides."""

@@ -307,7 +307,7 @@ FLOODED = (
     *(Suspected, Alive, Gone, Withdrawn, Selection, Voided),
 )
 """For everybody: passed on from neighbour to neighbour."""
-UNPROVEN = (Claimed, Suspected, Seen, TakenOut, Returned, Opened)
+UNPROVEN = (Claimed, Inherited, Suspected, Seen, TakenOut, Returned, Opened)
 """Of these, those whose signature is verified by whoever relies on it, not by everybody who passes it on: many may say the same,
 and to verify all would be much of what a sum costs a device. What is verified: the claim that wins, claims about oneself, what
 is said of absent partners whose masks this peer may have to take out, shares of a key by whoever puts it together. To suspect

@@ -106,7 +106,9 @@ class SumPeer:
         )
         self.mixed_again = False
         """Whether the sum was void at first."""
-        self._rng, self._is_void = rng, is_void
+        self._rng, self._judge = rng, is_void
+        self._judged: tuple[int, bool] | None = None
+        """Changes of the value that was judged last, and whether it is void."""
         self._votes: set[PeerId] = set()
         """Who says that the sum is void."""
         self._phase = 0
@@ -164,6 +166,13 @@ class SumPeer:
         return self._burials.declared_dead
 
     @property
+    def is_void(self) -> bool:
+        """Whether there is too much noise in this peer's copy. Raises ValueError before anything arrived."""
+        if self._judged is None or self._judged[0] != self.value.changes:
+            self._judged = self.value.changes, self._judge(self.value.mean())
+        return self._judged[1]
+
+    @property
     def is_over(self) -> bool:
         """Whether the result is there, if there is one."""
         return self._phase > (_OVER if self.mixed_again else _DECIDED)
@@ -174,8 +183,14 @@ class SumPeer:
     def next_deadline(self) -> float:
         """When to call `tick` next, at the latest."""
         due = min(self._entry.due, self._burials.due, self._next_exchange, self._pair_again_at)
+        if self._changes.are_waiting:
+            due = min(due, self.exchanger.gives_up_at(self.times.answer_s))
         phases = self.times.phases
         return min(due, self.times.start + phases[self._phase]) if self._phase < len(phases) else due
+
+    def is_due(self, now: float) -> bool:
+        """Whether a `tick` would do anything, if there are neighbours."""
+        return self._entry.can_go_on or now >= self.next_deadline
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""
@@ -254,7 +269,7 @@ class SumPeer:
         self._burials.end(self.times.start + self.times.end_s + _STALE * self.times.notice_s)
         self._changes.clear()
         self._entry.close()
-        if self._leaving or not self.value.weight > 0 or not self._is_void(self.value.mean()):
+        if self._leaving or not self.value.weight > 0 or not self.is_void:
             return []
         self._votes.add(self.own_id)
         return [(None, Voided())]
@@ -284,19 +299,22 @@ class SumPeer:
         """
         if sender in self._dead:
             return []  # its value has another owner
+        # Entries of the roll are most of what is heard.
+        if isinstance(message, Contributes):
+            self._entry.on_contributes(sender)
+            return []
+        if isinstance(message, Enrol):
+            if self._phase <= 1:
+                self.roster.on_enrol(sender, message, proof)
+            return []
         out = self._handle(sender, message, now, proof)
         return out + self._changes.catch_up()
 
     def _handle(self, sender: PeerId, message: SumMessage, now: float, proof: Proof) -> Outgoing:
         match message:
-            case Enrol():
-                if self._phase <= 1:
-                    self.roster.on_enrol(sender, message, proof)
             case Pair():
                 if self._phase <= _PAIRING:
                     return self._on_pair(sender, message)
-            case Contributes():
-                self._entry.on_contributes(sender)
             case Masked():
                 self.roster.on_escrow(sender, message.escrow)
                 return self._entry.on_masked(sender)
@@ -319,7 +337,7 @@ class SumPeer:
             case Claimed():
                 return self._burials.on_claimed(sender, message, now, proof, may_decide=self._phase <= _ENDED)
             case Inherited():
-                self._burials.on_inherited(sender, message)
+                self._burials.on_inherited(sender, message, proof)
             case HandOver():
                 return self._changes.when_free(lambda: self._take_hand_over(sender, message))
             case HandedOver():

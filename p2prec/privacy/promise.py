@@ -18,8 +18,10 @@ PATIENCE = 1.5
 """Time for mixing, over what undisturbed exchanges would take."""
 NOTICE_S = 10.0
 """Until a notice has reached everybody: a flood's few hops, and slow links."""
-RESTORING_NOTICES = 6
-"""Until somebody who dies is restored: three beats, of two notices each. It has to be mixed in after that."""
+WAITING_NOTICES = 8
+"""Four beats, of two notices each: the one at which all say that they contribute, and three until somebody who dies then is
+restored. All of it has to be mixed after that.
+"""
 PAUSE_S = 60.0
 
 
@@ -32,7 +34,7 @@ def make_promise(epsilon: float, delta: float, people: int, start: int, exchange
     n_people = people - COLLUDING
     PrivacyPlan.of(epsilon, delta, n_people)
     contribute_s = (ENROL_EXCHANGES + PAIR_EXCHANGES) * exchange_s
-    mixing_s = PATIENCE * mixing_rounds(people) * exchange_s + RESTORING_NOTICES * NOTICE_S
+    mixing_s = PATIENCE * mixing_rounds(people) * exchange_s + WAITING_NOTICES * NOTICE_S
     return Promise(
         epsilon=epsilon,
         delta=delta,
