@@ -208,15 +208,15 @@ class Post:
 
     def due(self, now: float) -> float:
         """When to `flush` next: the next moment of this peer's own, if anything waits."""
+        if self._due is not None:
+            return self._due
         is_idle = not self._sums or not (
             self._eager.is_due or any(known.roll.has_news for known in self._sums.values())
         )
         if not self._outbox and is_idle:
-            self._due = None
             return float("inf")
-        if self._due is None:
-            wait_s = (self._phase_s - now) % self._hop_s
-            self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
+        wait_s = (self._phase_s - now) % self._hop_s
+        self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
         return self._due
 
     def flush(self, neighbours: Collection[PeerId], now: float) -> list[tuple[PeerId, Relays]]:

@@ -149,7 +149,7 @@ class PrivatePeer:
         self._due_anyway = now
         """When there is something to do whatever comes: as of the last tick, or now."""
         self._due: float | None = None
-        """When to tick next; None: something has happened since somebody has asked."""
+        """When to tick next, passing on apart; None: something has happened that may have changed it."""
 
     # --- what the driver may show ---
 
@@ -186,11 +186,11 @@ class PrivatePeer:
         """
         if self._due is None:
             self._due = self._worked_out()
-        return self._due
+        # Whatever comes in until then is passed on together.
+        return min(self._post.due(self._now), self._due)
 
     def _worked_out(self) -> float:
-        # Whatever comes in until then is passed on together.
-        due = min(self._post.due(self._now), self._due_anyway)
+        due = self._due_anyway
         for one in self._sums.values():
             due = min(due, one.next_deadline)
         for watch in self._watches.values():
@@ -213,7 +213,7 @@ class PrivatePeer:
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
         self._note_activity(now, is_cut_off=not neighbours)
-        self._neighbours = neighbours
+        self._neighbours, self._due = neighbours, None
         is_due = now >= self._due_anyway
         out = self._as_planned(now) if is_due else []
         for number, one in list(self._sums.items()):
@@ -244,7 +244,7 @@ class PrivatePeer:
         if is_cut_off or now - self._now > STOOD_STILL * self.promise.notice_s:
             for watch in self._watches.values():
                 watch.excuse(now)
-        self._now, self._due = now, None
+        self._now = now
 
     def _opens(self, number: int) -> float:
         return self.promise.start_of(number) - EARLY_S
@@ -322,6 +322,7 @@ class PrivatePeer:
             for letter in self._post.receive(neighbour, message):
                 out += self._on_letter(letter, now)
             return out
+        self._due = None
         number, inner = message.number, message.message
         one = self._sums.get(number)
         match inner:
@@ -348,6 +349,7 @@ class PrivatePeer:
         if isinstance(message, ENTERED):
             one.receive(letter.origin, message, now, letter.proof)
             return []
+        self._due = None
         match message:
             case Suspected():
                 self._on_suspected(number, message, now)
