@@ -10,6 +10,7 @@ from p2prec.model.nearest import decode
 from p2prec.peer import sum_entry
 from p2prec.peer.sum_messages import (
     Claimed,
+    Contributes,
     Deposit,
     Enrol,
     HandOver,
@@ -216,6 +217,15 @@ def test_three_that_met_in_a_row_may_die_before_that_is_noticed(seed: int) -> No
     assert any(isinstance(message, Witnessed) and message.peer == first for _, _, _, message in world.sent)
     assert world.error_ratio() < CLEAN
     assert world.total_weight() == pytest.approx(N_PEERS, abs=1e-2)
+
+
+def test_contributions_are_said_at_a_beat() -> None:
+    """Not when the last partner happens to answer, so that all that is said then is passed on together."""
+    world = SumWorld(2)
+    world.run()
+    said = [at - TIMES.start for at, _, _, message in world.sent if isinstance(message, Contributes)]
+    assert said
+    assert max(at % TIMES.beat_s for at in said) < 0.4 * TIMES.beat_s
 
 
 def test_a_link_that_comes_and_goes_has_a_state_passed_on_once() -> None:

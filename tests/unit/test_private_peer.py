@@ -368,9 +368,9 @@ def test_a_forged_claim_wins_nothing() -> None:
     assert part._absence.restored == {dead: 7}
 
 
-@pytest.mark.parametrize("is_late", [False, True])
-def test_nobody_inherits_where_another_has_already(is_late: bool) -> None:
-    """Even with a better claim: it has been late, or the other hasty."""
+@pytest.mark.parametrize(("is_late", "forged"), [(False, False), (True, False), (True, True)])
+def test_nobody_inherits_where_another_has_already(is_late: bool, forged: bool) -> None:
+    """Even with a better claim: it has been late, or the other hasty. Whether that one has really said so is asked then."""
     rig = Rig(0.0)
     now = PROMISE.start + 1.0
     rig.run(0.0, now)
@@ -382,10 +382,61 @@ def test_nobody_inherits_where_another_has_already(is_late: bool) -> None:
     rig.hear_flood(OTHERS[0], Gone(), now, 5)
     rig.hear_flood(other, Claimed(dead, 6, True), now, 10)
     if is_late:
-        rig.hear_flood(other, Inherited(dead, 8), now, 11)
+        rig.hear_flood(other, Inherited(dead, 8), now, 11, forged=forged)
     rig.run(now, now + 2 * PROMISE.notice_s)
-    assert part._absence.restored == {dead: 6 if is_late else 7}
-    assert part.value.weight == (0.0 if is_late else 1.0)
+    is_believed = is_late and not forged
+    assert part._absence.restored == {dead: 6 if is_believed else 7}
+    assert part.value.weight == (0.0 if is_believed else 1.0)
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_what_a_dead_heir_has_shown_is_not_inherited_again(forged: bool) -> None:
+    """If it has really said that it has inherited before the latest of its states that is known."""
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    dead, heir = OTHERS[0].peer_id, OTHERS[1].peer_id
+    rig.hear_enrolments(OTHERS[:3], now)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    rig.hear(Deposit(dataclasses.replace(share(), trace=Trace(5, None, 0))), now)
+    rig.hear_flood(OTHERS[0], Gone(), now, 5)
+    rig.hear_flood(OTHERS[1], Claimed(dead, 6, True), now, 10)
+    rig.run(now, now := now + 2 * PROMISE.notice_s)
+    assert part._absence.restored == {dead: 6}
+    rig.hear_flood(OTHERS[1], Inherited(dead, 8), now, 11, forged=forged)
+    rig.hear_flood(OTHERS[1], Gone(), now, 12)
+    rig.hear_flood(OTHERS[2], Claimed(heir, 9, True), now, 13)
+    rig.run(now, now + 6 * PROMISE.notice_s)
+    assert part._absence.restored == {dead: 5 if forged else 6, heir: 9}
+    assert part.value.weight == (1.0 if forged else 0.0)
+
+
+def test_a_suspicion_brings_the_next_tick_forward() -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    rig.hear_enrolments(OTHERS[:1], now)
+    rig.run(now, now := now + 2 * PROMISE.notice_s)
+    due = rig.peer.next_deadline
+    rig.hear_flood(OTHERS[1], Suspected(OTHERS[0].peer_id, 0), now, 5)
+    assert rig.peer.next_deadline < due
+
+
+def test_a_sum_is_not_looked_after_where_messages_are_only_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    far = PeerId("far")
+    rig.neighbours[far] = None
+    rig.run(0.0, now)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    monkeypatch.setattr(part, "tick", lambda *_: pytest.fail("there is nothing to do in the sum"))
+    rig.sent.clear()
+    rig.hear_enrolments(OTHERS[:4], now)
+    rig.run(now, now + 0.1 * PROMISE.notice_s)
+    passed_on = [one for to, frame in rig.sent if to == far and isinstance(frame, Relays) for one in frame.roll]
+    assert sum(len(part.enrolled) for part in passed_on) == 4
 
 
 def test_only_who_knows_the_word_has_contributed() -> None:
