@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import gc
 import json
 import sys
@@ -126,7 +127,7 @@ def arithmetic() -> None:
 
     mine = contribute()
     fine = contribute().contribution()
-    received = replace(fine, value=encode(decode(fine.value, count)))
+    received = dataclasses.replace(fine, value=encode(decode(fine.value, count)))
     values = np.zeros(count, np.float32)
 
     def plain_exchange() -> None:
