@@ -163,7 +163,7 @@ class Entry:
         """Leave the contribution with guardians, once all partners have answered, and enough people have contributed: until then
         nobody has seen it, and the noise of fewer would not do.
         """
-        if not self._to_deposit or self._unanswered or not neighbours:
+        if not self._to_deposit or self._unanswered:
             return []
         if len(self._noted) < MIN_PARTNERS:
             # Too few of those that had confirmed are there after all. Nothing has been shown, so nothing is.
@@ -177,7 +177,7 @@ class Entry:
                 return []
             self.on_contributes(self._own_id)
             out = [(None, Contributes(self._roster.word))]
-        if len(self.contributors) < self._fewest:
+        if len(self.contributors) < self._fewest or not neighbours:
             return out
         self._to_deposit = False
         self._value.keep_contribution()

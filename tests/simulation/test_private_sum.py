@@ -19,6 +19,7 @@ from p2prec.peer.sum_messages import (
     MaskNoted,
     NotMasked,
     Opened,
+    Outgoing,
     Pair,
     Seen,
     SumAnswer,
@@ -226,6 +227,24 @@ def test_contributions_are_said_at_a_beat() -> None:
     said = [at - TIMES.start for at, _, _, message in world.sent if isinstance(message, Contributes)]
     assert said
     assert max(at % TIMES.beat_s for at in said) < 0.4 * TIMES.beat_s
+
+
+def test_without_neighbours_no_deadline_is_missed_again_and_again() -> None:
+    """What a peer cannot do without neighbours does not keep it awake."""
+    world = SumWorld(1)
+    lonely = world.peers[world.ids[0]]
+    tick, says_at = lonely.tick, TIMES.beat(TIMES.contribute_s + 0.1)
+
+    def alone(now: float, neighbours: list[PeerId]) -> Outgoing:
+        is_cut_off = says_at <= now < says_at + 3.0
+        out = tick(now, [] if is_cut_off else neighbours)
+        assert lonely.next_deadline > now
+        return out
+
+    lonely.tick = alone  # type: ignore[method-assign]
+    world.run()
+    assert lonely.own_id in lonely.contributors
+    assert world.error_ratio() < CLEAN
 
 
 def test_a_link_that_comes_and_goes_has_a_state_passed_on_once() -> None:
