@@ -102,8 +102,9 @@ class SumExchanger:
 
     def gives_up_at(self, deadline_s: float) -> float:
         """When `give_up` will; never while no answer is awaited."""
-        waits = self._open is not None and self._open.received is None
-        return self._open.since + deadline_s if self._open is not None and waits else math.inf
+        if self._open is None or self._open.received is not None:
+            return math.inf
+        return self._open.since + deadline_s
 
     def abandon(self) -> None:
         """The sum is mixed anew: what was open is void on both sides."""

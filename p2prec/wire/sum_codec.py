@@ -352,10 +352,11 @@ def _widest_bytes(count: int) -> int:
 def _levels(scales: Any, levels: Any, count: int) -> Levels:
     """`count` values of eight bits or, in twice as many bytes, of sixteen."""
     rows = n_rows(count)
-    scales = binary(scales, "scales", 2 * rows)
-    if not isinstance(levels, bytes) or len(levels) not in (ROW * rows, _widest(count) * ROW * rows):
-        raise malformed(f"levels are not binary of {ROW * rows} bytes or, if the sum is short enough, twice as many")
-    return from_bytes(scales, levels, count)
+    scales, levels = binary(scales, "scales", 2 * rows), _at_most(levels, "levels", _widest(count) * ROW * rows)
+    try:
+        return from_bytes(scales, levels, count)
+    except ValueError as error:
+        raise malformed(str(error)) from error
 
 
 def _changes(value: Any) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from p2prec.model.nearest import encode
-from p2prec.peer.escrow_box import seal_contribution
+from p2prec.peer.escrow_box import seal_contribution, unseal_contribution
 from p2prec.peer.inheritance import Trace
 from p2prec.peer.private_sum import Share
 from p2prec.peer.sum_boxes import Boxes
@@ -60,6 +60,9 @@ def test_a_quorum_of_genuine_shares_opens_a_box(boxes: Boxes) -> None:
 
 
 def test_a_contribution_of_another_length_stays_closed(boxes: Boxes) -> None:
-    short = Share(encode(np.ones(COUNT + 100, np.float32), fine=True), 1.0, Trace(1, None, 0))
-    boxes.keep(OWNER, Sealed(seal_contribution(KEY, OWNER, short), 1))
-    assert boxes.on_opened(PARTNERS[0], Opened(OWNER, 1, SHARES[1]), proven) is None
+    longer = Share(encode(np.ones(COUNT + 100, np.float32), fine=True), 1.0, Trace(1, None, 0))
+    box = seal_contribution(KEY, OWNER, longer)
+    assert unseal_contribution(KEY, OWNER, box, COUNT + 100).weight == 1.0
+    boxes.keep(OWNER, Sealed(box, THRESHOLD))
+    for number, partner in enumerate(PARTNERS[:THRESHOLD], 1):
+        assert boxes.on_opened(partner, Opened(OWNER, number, SHARES[number]), proven) is None
