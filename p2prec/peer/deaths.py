@@ -72,6 +72,9 @@ class DeathWatch:
             )
             held.said = max(held.said, message.incarnation)
 
+    def is_suspected(self, peer: PeerId) -> bool:
+        return peer in self._suspected
+
     def is_news(self, message: Suspected) -> bool:
         """Whether others may not have heard what a suspicion says from this peer: it has passed on none that says as much."""
         held = self._suspected.get(message.peer)
@@ -117,6 +120,9 @@ class DeathWatch:
         for suspicion in found:
             del self._lost[suspicion.peer]
             self.on_suspected(suspicion, now)
+            if self._times.beat_s:
+                # Gathered, and not passed on by this peer yet.
+                self._suspected[suspicion.peer].said -= 1
         return found
 
     def dead(self, now: float) -> list[PeerId]:

@@ -22,22 +22,24 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from msgspec import Struct
-
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.peer.eager import Eager
+from p2prec.peer.gathering import Gathering, Words
 from p2prec.peer.messages import Refusal
 from p2prec.peer.roll import Roll
 from p2prec.peer.sum_messages import (
     BETWEEN_PARTNERS,
     ENTERED,
     FLOODED,
+    GATHERED,
+    MAX_HOPS,
     ROUTED,
     UNPROVEN,
+    Claimed,
     Contributes,
     Enrol,
     Enrolled,
-    Proof,
+    Letter,
     Relayed,
     Relays,
     RollPart,
@@ -46,8 +48,6 @@ from p2prec.peer.sum_messages import (
 )
 from p2prec.types import PeerId
 
-MAX_HOPS = 32
-"""Of a message to one peer; in a swarm with 8 neighbours each, a thousand peers are 4 or 5 apart."""
 MAX_FLOODS_OF_ONE = 1024
 """Of one origin in one sum. An honest one has a few words for each peer that dies near it."""
 MAX_FLOODS = 200_000
@@ -89,16 +89,6 @@ class Sealer(Protocol):
     def is_genuine(self, relayed: Relayed, key: bytes | None = None) -> bool:
         """Whether its signature is its origin's, or, with a key, somebody's who has that."""
         ...
-
-
-class Letter(Struct, frozen=True):
-    """A message for this peer."""
-
-    origin: PeerId
-    number: int
-    message: SumMessage
-    proof: Proof = proven
-    """Verifies the signature, if that has not been done yet: whether the origin has really said so."""
 
 
 @dataclass(slots=True)
@@ -145,12 +135,15 @@ class Post:
         is_news: Callable[[Letter], bool] = lambda letter: True,
         key_with: Callable[[int, PeerId], bytes | None] = lambda number, partner: None,
         is_dead: Callable[[int, PeerId], bool] = lambda number, peer: False,
+        gathering: Callable[[int], Gathering | None] = lambda number: None,
     ) -> None:
-        """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here. key_with: the
+        """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here, and of this
+        peer's own words before it says them to everybody although they were gathered. key_with: the
         key that this peer has in common with a mask partner in a sum; None: it is none. is_dead: whether nothing that is for a
-        peer in a sum need be passed on.
+        peer in a sum need be passed on. gathering: of what is said in a sum now; None: everybody says it to everybody.
         """
         self.own_id, self._is_news, self._key_with, self._is_dead = own_id, is_news, key_with, is_dead
+        self._gathering, self._words = gathering, Words()
         self._sealer, self._random_bytes, self._hop_s = sealer, random_bytes, hop_s
         self._sums: dict[int, _Sum] = {}
         self._outbox: dict[bytes, _Waiting] = {}
@@ -171,6 +164,7 @@ class Post:
     def close(self, number: int) -> None:
         """It is over: all that is kept of it is dropped."""
         self._sums.pop(number, None)
+        self._words.forget(number)
 
     @property
     def open_sums(self) -> Collection[int]:
@@ -181,7 +175,7 @@ class Post:
 
     # --- sending ---
 
-    def send(self, to: PeerId | None, number: int, message: SumMessage) -> None:
+    def send(self, to: PeerId | None, number: int, message: SumMessage, now: float) -> None:
         """Post an own message; it leaves with the next flush. to: None for everybody. Dropped if the sum is not open, and
         BETWEEN_PARTNERS if there is no key: the receiver is none, or has enrolled with a key that is none.
         """
@@ -197,30 +191,49 @@ class Post:
             known.roll.contribute(message.word)
             return
         relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message, key)
-        name = relayed.signature
-        if to is None:
-            known.floods[name] = relayed
-            self._outbox[name] = _Waiting(relayed, {})
-        else:
+        if to is not None:
             is_repeated = (to, type(message)) in known.said
             known.said.add((to, type(message)))
-            self._outbox[name] = _Waiting(relayed, known.had(name), is_repeated)
+            self._outbox[relayed.signature] = _Waiting(relayed, known.had(relayed.signature), is_repeated)
+            return
+        gathering = self._gathering(number) if isinstance(message, GATHERED) else None
+        if gathering is None or now >= gathering.until:
+            self._say(known, relayed)
+        elif gathering.collector == self.own_id:
+            self._words.hold(relayed, Letter(self.own_id, number, message), gathering.until)
+        else:
+            self._words.wait_for(relayed, Letter(self.own_id, number, message), gathering.back_by)
+            self._outbox[relayed.signature] = _Waiting(relayed.one_hop_on(), known.had(relayed.signature))
+
+    def _say(self, known: _Sum, relayed: Relayed) -> None:
+        """To everybody, whoever has it already."""
+        known.floods[relayed.signature] = relayed
+        self._outbox[relayed.signature] = _Waiting(relayed, {})
+
+    def _say_what_has_waited(self, now: float) -> None:
+        """As the collector what was gathered, and what has not come back of this peer's own words."""
+        for relayed, letter in self._words.take(now):
+            # What came from others was news then, and is now but for claims, of which better ones may have come.
+            is_settled = letter.origin != self.own_id and not isinstance(letter.message, Claimed)
+            if is_settled or self._is_news(letter):
+                self._say(self._sums[relayed.number], relayed)
 
     def due(self, now: float) -> float:
-        """When to `flush` next: the next moment of this peer's own, if anything waits."""
+        """When to `flush` next: the next moment of this peer's own, if anything waits, or when it is to say what has waited."""
         if self._due is not None:
-            return self._due
+            return min(self._due, self._words.due)
         is_idle = not self._sums or not (
             self._eager.is_due or any(known.roll.has_news for known in self._sums.values())
         )
         if not self._outbox and is_idle:
-            return float("inf")
+            return self._words.due
         wait_s = (self._phase_s - now) % self._hop_s
         self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
-        return self._due
+        return min(self._due, self._words.due)
 
     def flush(self, neighbours: Collection[PeerId], now: float) -> list[tuple[PeerId, Relays]]:
         """What to send to whom now; nothing before it is due, or without neighbours."""
+        self._say_what_has_waited(now)
         if now < self.due(now):
             return []
         self._due = None
@@ -231,8 +244,8 @@ class Post:
         outgoing: dict[PeerId, list[Relayed]] = {}
         eager = self._eager.among(everybody)
         for waiting in self._outbox.values():
-            chosen = self._next(waiting, eager if waiting.relayed.to is None else everybody)
-            if waiting.relayed.to is not None:  # of a flood nobody asks again
+            chosen = self._next(waiting, eager if waiting.relayed.is_flood else everybody)
+            if not waiting.relayed.is_flood:  # of a flood nobody asks again
                 waiting.known_to.update(dict.fromkeys(chosen))
             for neighbour in chosen:
                 outgoing.setdefault(neighbour, []).append(waiting.relayed)
@@ -258,8 +271,13 @@ class Post:
         """Who is to have it now, of those who can be reached."""
         to, had = waiting.relayed.to, waiting.known_to
         others = [neighbour for neighbour in neighbours if neighbour not in had]
-        if to is None:
+        if waiting.relayed.is_flood:
             return others
+        if to is None:
+            gathering = self._gathering(waiting.relayed.number)
+            if gathering is None:
+                return []
+            to = gathering.collector
         if to in neighbours:
             return [to]
         known = self._sums.get(waiting.relayed.number)
@@ -309,9 +327,9 @@ class Post:
                     yield Letter(origin, part.number, message, proof)
         for relayed in relays.relays:
             known = self._sums.get(relayed.number)
-            if known is None or (relayed.origin == self.own_id and relayed.to is None):
+            if known is None:
                 continue
-            deliver = self._flood if relayed.to is None else self._routed
+            deliver = self._flood if relayed.is_flood else self._gathered if relayed.to is None else self._routed
             letter = deliver(neighbour, relayed, known)
             if letter is not None:
                 yield letter
@@ -323,6 +341,20 @@ class Post:
             if waiting is not None:
                 waiting.known_to[neighbour] = None
             return None
+        if relayed.origin == self.own_id:
+            if self._words.came_back(relayed):
+                known.floods[name] = relayed
+                self._pass_on(neighbour, relayed, {})
+            return None
+        letter = self._heard(relayed, known)
+        if letter is not None and known.floods[name] is not None:
+            self._pass_on(neighbour, relayed, {})
+        return letter
+
+    def _heard(self, relayed: Relayed, known: _Sum) -> Letter | None:
+        """Of what is for everybody, and new. Notes whether it is news; None for what is beyond the bounds. Raises
+        RemoteMisbehaviour.
+        """
         message = self._sealer.read(relayed)
         is_proven = not isinstance(message, UNPROVEN)
         count = known.of_origin.get((relayed.origin, is_proven), 0)
@@ -330,17 +362,30 @@ class Post:
             return None
         if is_proven and not self._sealer.is_genuine(relayed):
             raise RemoteMisbehaviour(Refusal.FORGED, "the signature of a relayed message is not its origin's")
-        letter = Letter(
-            relayed.origin,
-            relayed.number,
-            message,
-            proven if is_proven else functools.partial(self._sealer.is_genuine, relayed),
-        )
-        is_news = self._is_news(letter)
-        known.floods[name] = relayed if is_news else None
+        proof = proven if is_proven else functools.partial(self._sealer.is_genuine, relayed)
+        letter = Letter(relayed.origin, relayed.number, message, proof)
+        known.floods[relayed.signature] = relayed if self._is_news(letter) else None
         known.of_origin[relayed.origin, is_proven] = count + 1
-        if is_news:
-            self._pass_on(neighbour, relayed, {})
+        return letter
+
+    def _gathered(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
+        """On its way to the collector, who is perhaps this peer."""
+        gathering = self._gathering(relayed.number)
+        if gathering is None or relayed.signature in known.floods or relayed.signature in self._outbox:
+            return None
+        if gathering.collector != self.own_id:
+            if relayed.hops > 0:
+                self._pass_on(neighbour, relayed.one_hop_on(), known.had(relayed.signature))
+            return None
+        if relayed.origin == self.own_id:
+            return None
+        flood = relayed.with_hops(MAX_HOPS)
+        try:
+            letter = self._heard(flood, known)
+        except RemoteMisbehaviour:  # no fault of the neighbour's, which has not looked into it
+            return None
+        if letter is not None and known.floods[flood.signature] is not None:
+            self._words.hold(flood, letter, gathering.until)
         return letter
 
     def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:

@@ -25,7 +25,8 @@ from p2prec.model.pairs import (
 )
 from p2prec.peer.agreement import Agreement
 from p2prec.peer.deaths import DeathWatch
-from p2prec.peer.post import Letter, Post, Sealer
+from p2prec.peer.gathering import Gathering
+from p2prec.peer.post import Post, Sealer
 from p2prec.peer.sum_copies import Copies
 from p2prec.peer.sum_messages import (
     DIRECT,
@@ -35,6 +36,7 @@ from p2prec.peer.sum_messages import (
     Claimed,
     Gone,
     InSum,
+    Letter,
     Outgoing,
     Relays,
     Result,
@@ -132,7 +134,16 @@ class PrivatePeer:
         self._times = {number: timetable(promise, number) for number in SUMS}
         self._began = now
         self._hop_s = promise.notice_s / HOPS_IN_A_NOTICE
-        self._post = Post(own_id, sealer, random_bytes, self._hop_s, self._is_news, self._letter_key, self._is_dead)
+        self._post = Post(
+            own_id,
+            sealer,
+            random_bytes,
+            self._hop_s,
+            self._is_news,
+            self._letter_key,
+            self._is_dead,
+            self._gathering,
+        )
         self._sums: dict[int, SumPeer] = {}
         """Those under way in which this peer takes part."""
         self._watches: dict[int, DeathWatch] = {}
@@ -236,7 +247,7 @@ class PrivatePeer:
             out += self._copies.ask(number, now, self._neighbours, self._sums)
         if now >= self._proposes_at():
             items = self._agreement.propose(self._popularity())
-            self._post.send(None, PAIRS, Selection(items))
+            self._post.send(None, PAIRS, Selection(items), self._now)
         return out
 
     def _note_activity(self, now: float, *, is_cut_off: bool = False) -> None:
@@ -267,7 +278,7 @@ class PrivatePeer:
         if number in self._to_say_gone and number in self._post.open_sums and self._neighbours:
             # An earlier run of this peer may have taken part: what it held died with it.
             self._to_say_gone.remove(number)
-            self._post.send(None, number, Gone())
+            self._post.send(None, number, Gone(), self._now)
 
     def _may_enrol(self, number: int, now: float) -> bool:
         """Whether this peer takes part in a sum that begins soon, or has begun: not if an earlier run of it may have, since
@@ -305,9 +316,9 @@ class PrivatePeer:
         watch = self._watches[number]
         out: Outbox = []
         for suspicion in watch.suspicions(now):
-            self._post.send(None, number, suspicion)
+            self._post.send(None, number, suspicion, self._now)
         for contradiction in watch.contradictions(now):
-            self._post.send(None, number, contradiction)
+            self._post.send(None, number, contradiction, self._now)
         for dead in watch.dead(now):
             out += self._dispatch(number, one.peer_died(dead, now))
         return out
@@ -375,6 +386,11 @@ class PrivatePeer:
         one = self._sums.get(number)
         return one is not None and one.is_dead(peer)
 
+    def _gathering(self, number: int) -> Gathering | None:
+        """Of what is said in a sum now."""
+        one, watch = self._sums.get(number), self._watches.get(number)
+        return None if one is None or watch is None else one.gathering(self._now, watch.is_suspected)
+
     def _is_news(self, letter: Letter) -> bool:
         """Whether what is said to everybody has to be passed on: not if all who would hear it have heard as much from here. Each
         of the many who have met a dead peer says so.
@@ -395,7 +411,7 @@ class PrivatePeer:
             return
         watch.on_suspected(message, now)
         for contradiction in watch.contradictions(now):
-            self._post.send(None, number, contradiction)
+            self._post.send(None, number, contradiction, self._now)
 
     def _dispatch(self, number: int, messages: Outgoing) -> Outbox:
         """Send each the way it goes: on a link, or by post. What only a link can carry is lost if there is none."""
@@ -404,7 +420,7 @@ class PrivatePeer:
             if to is not None and to in self._neighbours and isinstance(message, DIRECT):
                 out.append((to, InSum(number, message)))
             elif to is None or isinstance(message, ROUTED):
-                self._post.send(to, number, message)
+                self._post.send(to, number, message, self._now)
         return out
 
     def met(self, peer: PeerId, now: float) -> Outbox:

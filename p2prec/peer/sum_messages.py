@@ -334,7 +334,28 @@ DIRECT = (
 """For a neighbour, on its link alone."""
 
 
+GATHERED = UNPROVEN
+"""Of those for everybody, those about the dead, which many say at the same moment: in a sum with beats they go to one peer first,
+which tells everybody (`p2prec.peer.gathering`). Nobody on the way there verifies them.
+"""
+
 # --- how they travel ---
+
+
+class Letter(Struct, frozen=True):
+    """A message for this peer."""
+
+    origin: PeerId
+    number: int
+    message: SumMessage
+    proof: Proof = proven
+    """Verifies the signature, if that has not been done yet: whether the origin has really said so."""
+
+
+MAX_HOPS = 32
+"""Of a message to one peer; in a swarm with 8 neighbours each, a thousand peers are 4 or 5 apart. A flood has as many all the
+way, and fewer only on its way to the collector.
+"""
 
 
 class Relayed(Struct, frozen=True, gc=False):
@@ -352,12 +373,17 @@ class Relayed(Struct, frozen=True, gc=False):
     token: bytes
     """8 random bytes: with the origin, the name of this message."""
     hops: int
-    """How often a message to one peer may still be passed on."""
+    """How often a message to one peer, or to the collector, may still be passed on; MAX_HOPS if it is for everybody by now."""
     kind: int
     """Of the message inside."""
     body: bytes
     """The message inside, as the origin has encoded it."""
     signature: bytes
+
+    @property
+    def is_flood(self) -> bool:
+        """Whether it goes to everybody; if not, to one peer, or to the collector, who is to tell everybody."""
+        return self.to is None and self.hops == MAX_HOPS
 
     def one_hop_on(self) -> Relayed:
         """The same after one more has passed it on."""

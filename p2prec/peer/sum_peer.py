@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from p2prec.peer.gathering import Gathering, gathering
 from p2prec.peer.private_sum import PrivateSum, is_acceptable
 from p2prec.peer.sum_absence import Absence
 from p2prec.peer.sum_boxes import Boxes
@@ -135,6 +136,9 @@ class SumPeer:
             rng,
         )
         self._leaving = False
+        self._number = epoch
+        self._members: list[PeerId] = []
+        """Who takes part, sorted."""
 
     @property
     def masked_with(self) -> frozenset[PeerId]:
@@ -410,6 +414,18 @@ class SumPeer:
         self._entry.died(dead)
         # After the end it is restored when everybody mixes again, if they do.
         return [] if self._has_ended else self._burials.announce(dead, now)
+
+    def gathering(self, now: float, is_suspected: Callable[[PeerId], bool]) -> Gathering | None:
+        """By whom what is said of the dead now is gathered; None if it is not."""
+        if len(self._members) != len(self.roster):
+            self._members = sorted(self.roster)
+        return gathering(
+            self._number,
+            self.times,
+            self._members,
+            lambda peer: peer in self._dead or is_suspected(peer),
+            now,
+        )
 
     def is_news(self, sender: PeerId, message: Claimed) -> bool:
         """Whether a claim has to be passed on (`Claims.is_news`)."""

@@ -55,6 +55,13 @@ class Timetable:
         """The first of these moments from then on."""
         return self.start + self.beat_s * math.ceil((at - self.start) / self.beat_s) if self.beat_s else at
 
+    def latest_beat(self, now: float) -> int | None:
+        """The number of the last beat; already that of the next one shortly before it, by a clock that is behind. None without
+        beats, and before the sum.
+        """
+        since_start = now + EARLY * self.notice_s - self.start
+        return int(since_start // self.beat_s) if self.beat_s and since_start >= 0 else None
+
     def suspects(self, at: float) -> float:
         """When to say that somebody seems to have died. Not while others enrol: nobody has anything yet."""
         return self.beat(max(at, self.start + self.enrol_s - 2 * self.beat_s) if self.beat_s else at)

@@ -13,8 +13,8 @@ import msgpack
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import SIGNATURE_BYTES
 from p2prec.peer.messages import Refusal
-from p2prec.peer.post import FRAME_RELAYS, MAX_HOPS
-from p2prec.peer.sum_messages import Relayed, Relays, SumMessage
+from p2prec.peer.post import FRAME_RELAYS
+from p2prec.peer.sum_messages import MAX_HOPS, Relayed, Relays, SumMessage
 from p2prec.privacy.plan import PAIRS
 from p2prec.wire.fields import binary, exactly, malformed, uint, unpack_array
 from p2prec.wire.limits import TOKEN_BYTES

@@ -111,7 +111,7 @@ class Line:
 
 def enrolled(line: Line) -> Line:
     for one in line.posts:
-        one.send(None, SUM, ENROL)
+        one.send(None, SUM, ENROL, 0.0)
     line.settle()
     for got in line.got:
         got.clear()
@@ -120,7 +120,7 @@ def enrolled(line: Line) -> Line:
 
 def test_a_flood_reaches_everybody_once() -> None:
     line = Line(5, extra=((0, 3), (1, 4)))
-    line.posts[2].send(None, SUM, ENROL)
+    line.posts[2].send(None, SUM, ENROL, 0.0)
     line.settle()
     assert [len(got) for got in line.got] == [1, 1, 0, 1, 1]
     assert line.got[4] == [(IDS[2], ENROL)]
@@ -129,7 +129,7 @@ def test_a_flood_reaches_everybody_once() -> None:
 def test_a_message_to_one_peer_takes_the_way_its_enrolment_came() -> None:
     line = enrolled(Line(6))
     line.frames = 0
-    line.posts[0].send(IDS[5], SUM, MASKED)
+    line.posts[0].send(IDS[5], SUM, MASKED, 0.0)
     line.settle()
     assert [len(got) for got in line.got] == [0, 0, 0, 0, 0, 1]
     assert line.frames == 5
@@ -139,7 +139,7 @@ def test_a_repeated_message_finds_another_way_when_one_is_broken() -> None:
     line = enrolled(Line(5, extra=((0, 4), (0, 3))))
     line.links.discard(frozenset((0, 4)))
     for _ in range(8):
-        line.posts[0].send(IDS[4], SUM, Pair())
+        line.posts[0].send(IDS[4], SUM, Pair(), 0.0)
     line.settle()
     assert (IDS[0], Pair()) in line.got[4]
 
@@ -149,10 +149,10 @@ def test_a_repeated_message_leaves_by_all_neighbours() -> None:
     line = enrolled(Line(5, extra=((0, 2), (0, 3), (1, 4), (2, 4))))
     ways = []
     for _ in range(2):
-        line.posts[0].send(IDS[4], SUM, MASKED)
+        line.posts[0].send(IDS[4], SUM, MASKED, 0.0)
         line.now = line.posts[0].due(line.now)
         ways.append(len(line.posts[0].flush(line.neighbours(0), line.now)))
-    line.posts[0].send(IDS[4], SUM, Pair())  # something else is no repetition
+    line.posts[0].send(IDS[4], SUM, Pair(), 0.0)  # something else is no repetition
     ways.append(len(line.posts[0].flush(line.neighbours(0), line.posts[0].due(line.now))))
     assert ways == [1, 3, 1]
 
@@ -162,7 +162,7 @@ def test_whoever_has_no_way_left_gives_a_message_to_somebody_who_may_have_one() 
     line = enrolled(Line(5))
     line.links.discard(frozenset((1, 2)))
     line.links.add(frozenset((1, 4)))
-    line.posts[0].send(IDS[3], SUM, MASKED)
+    line.posts[0].send(IDS[3], SUM, MASKED, 0.0)
     line.settle()
     assert line.got[3] == [(IDS[0], MASKED)]
     assert not line.got[1] and not line.got[4]
@@ -186,7 +186,7 @@ def test_no_dead_end_holds_a_message(message: SumMessage) -> None:
     line = enrolled(Line(7, extra=((0, 6),)))
     line.links.discard(frozenset((0, 1)))
     for sender in (3, 1):
-        line.posts[sender].send(IDS[0], SUM, message)
+        line.posts[sender].send(IDS[0], SUM, message, 0.0)
         line.settle()
     assert [origin for origin, _ in line.got[0]] == [IDS[3], IDS[1]]
     assert not any(line.got[1:])
@@ -196,7 +196,7 @@ def test_a_message_that_nobody_can_bring_ends() -> None:
     line = enrolled(Line(7, extra=((0, 2), (1, 3), (2, 4))))
     line.links -= {frozenset((4, 5))}
     line.frames = 0
-    line.posts[0].send(IDS[6], SUM, MASKED)
+    line.posts[0].send(IDS[6], SUM, MASKED, 0.0)
     line.settle()
     assert not any(line.got)
     assert line.frames <= post_module.MAX_HOPS
@@ -207,7 +207,7 @@ def test_what_is_for_the_dead_is_not_passed_on() -> None:
     line = enrolled(Line(4))
     line.posts[1]._is_dead = lambda number, peer: (number, peer) == (SUM, IDS[3])
     for to in (IDS[2], IDS[3]):
-        line.posts[0].send(to, SUM, MASKED)
+        line.posts[0].send(to, SUM, MASKED, 0.0)
     line.settle()
     assert [len(got) for got in line.got] == [0, 0, 1, 0]
 
@@ -228,7 +228,7 @@ def test_each_peer_passes_on_at_moments_of_its_own() -> None:
         post.flush([IDS[1]], post.due(0.0))
         assert post.due(0.6) == float("inf")
         for now, moment in zip((0.6, moments[0]), moments, strict=True):
-            post.send(None, SUM, ENROL)
+            post.send(None, SUM, ENROL, 0.0)
             assert post.due(now) == pytest.approx(moment)
             assert post.flush([IDS[1]], moment - 0.02) == []
             assert len(post.flush([IDS[1]], post.due(now))) == 1
@@ -254,14 +254,14 @@ def test_floods_go_to_a_few_neighbours_and_those_that_have_chosen_this_peer() ->
     assert to not in chosen
     assert relays.is_eager
     assert post.due(3.0) == float("inf")
-    post.send(None, SUM, ENROL)
+    post.send(None, SUM, ENROL, 0.0)
     assert [to for to, _ in post.flush(rest, post.due(3.0))] == sorted(rest)
 
 
 def test_whoever_is_met_later_hears_what_was_said() -> None:
     line = Line(3)
     line.links.discard(frozenset((1, 2)))
-    line.posts[0].send(None, SUM, ENROL)
+    line.posts[0].send(None, SUM, ENROL, 0.0)
     line.settle()
     (to, relays), *more = line.posts[1].catch_up(IDS[2], 10.0, [SUM], every_s=10.0)
     assert (to, more) == (IDS[2], [])
@@ -272,8 +272,8 @@ def test_whoever_is_met_later_hears_what_was_said() -> None:
 def test_nothing_is_taken_of_a_sum_that_is_not_under_way() -> None:
     line = Line(2)
     line.posts[1].close(SUM)
-    line.posts[0].send(None, SUM, ENROL)
-    line.posts[0].send(None, SUM + 1, ENROL)
+    line.posts[0].send(None, SUM, ENROL, 0.0)
+    line.posts[0].send(None, SUM + 1, ENROL, 0.0)
     line.settle()
     assert line.got == [[], []]
     assert line.frames == 1
@@ -399,7 +399,7 @@ def test_nothing_is_said_between_partners_without_a_key() -> None:
     post = Post(IDS[0], Seal(IDENTITIES[0], SWARM, CODEC), lambda k: bytes(k), HOP_S)
     post.open(SUM)
     post.flush([IDS[1]], post.due(0.0))
-    post.send(IDS[1], SUM, MASKED)
+    post.send(IDS[1], SUM, MASKED, 0.0)
     assert post.due(1.0) == float("inf")
     letter = Seal(IDENTITIES[1], SWARM, CODEC).seal(IDS[0], SUM, bytes(8), 32, MASKED, letter_key(IDS[0], IDS[1]))
     assert list(post.receive(IDS[1], Relays((letter,)))) == []
