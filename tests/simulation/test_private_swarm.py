@@ -235,7 +235,7 @@ def test_a_sum_in_which_a_tenth_crashes_and_a_pair_dies_amid_its_exchange() -> N
     everybody = list(world.peers.values())
     crash_a_tenth(world, POPULARITY, also_at=(PROMISE.contribute_s + 0.7,))
     crash_a_pair_amid_its_exchange(world, 18.0)
-    world.run(PROMISE.start_of(POPULARITY) + PROMISE.end_s + 4 * PROMISE.notice_s)
+    world.run(PROMISE.start_of(POPULARITY) + PROMISE.end_s + 8 * PROMISE.notice_s)
     assert len(world.peers) in (N_PEERS - 9, N_PEERS - 8), "one of the pair may be of the tenth"
     assert error_ratio(world, POPULARITY, everybody) < CLEAN
     assert not any(one.private.results[POPULARITY].is_void for one in world.peers.values())
