@@ -27,6 +27,7 @@ from p2prec.peer.sum_messages import (
     Contributed,
     Deposit,
     Enrol,
+    Enrolled,
     Gone,
     HandedOver,
     HandOver,
@@ -155,21 +156,22 @@ class PrivateSwarm:
         ]
 
     def relays(self, alice: Identity, bob: PeerId) -> Relays:
-        """All of these in one frame, signed by Alice."""
+        """All of these in one frame, and one on its way to the collector, signed by Alice."""
         seal = Seal(alice, self.manifest.swarm_id, self.sums)
         floods = [seal.seal(None, 2, _token(n), HOPS, one) for n, one in enumerate(self.flooded(alice.peer_id, bob))]
+        gathered = seal.seal(None, 2, _token(63), HOPS - 1, Claimed(bob, 12, False))
         letter_key = self.mask_keys(alice.peer_id, bob)["letter"]
         routed = [
             seal.seal(bob, 1, _token(n + 64), 0, one, letter_key if isinstance(one, BETWEEN_PARTNERS) else None)
             for n, one in enumerate(self.routed())
         ]
-        return Relays((*floods, *routed), (self.roll(alice),), is_eager=True)
+        return Relays((*floods, gathered, *routed), (self.roll(alice),), is_eager=True)
 
     def roll(self, alice: Identity) -> RollPart:
         """Alice has enrolled, and contributed; she says so herself, and as it comes from afar."""
         seal = Seal(alice, self.manifest.swarm_id, self.sums)
         own = seal.enrol(1, Enrol(_mask_key("alice").public, hashlib.sha256(WORD).digest()))
-        return RollPart(1, (own, replace(own, distance=MAX_DISTANCE)), (Contributed(alice.peer_id, WORD),))
+        return RollPart(1, (Enrolled(own), Enrolled(own, MAX_DISTANCE)), (Contributed(alice.peer_id, WORD),))
 
     def mask_keys(self, alice: PeerId, bob: PeerId) -> dict[str, bytes]:
         """What both make of their secrets in sum 1."""
@@ -196,6 +198,7 @@ class PrivateSwarm:
                 "to": one.to,
                 "sum": one.number,
                 "token": one.token.hex(),
+                "hops": one.hops,
                 "body": one.body.hex(),
                 "signature_input": relay_signature_input(swarm_id, one).hex(),
                 "signature": one.signature.hex(),
@@ -210,11 +213,13 @@ class PrivateSwarm:
             "word": WORD.hex(),
             "enrolled": [
                 {
-                    "mask_key": one.mask_key.hex(),
-                    "commitment": one.commitment.hex(),
+                    "mask_key": one.enrolment.mask_key.hex(),
+                    "commitment": one.enrolment.commitment.hex(),
                     "distance": one.distance,
-                    "signature_input": enrolment_signature_input(self.manifest.swarm_id, part.number, one).hex(),
-                    "signature": one.signature.hex(),
+                    "signature_input": enrolment_signature_input(
+                        self.manifest.swarm_id, part.number, one.enrolment
+                    ).hex(),
+                    "signature": one.enrolment.signature.hex(),
                 }
                 for one in part.enrolled
             ],

@@ -38,7 +38,7 @@ from p2prec.peer.sum_messages import (
     Claimed,
     Contributes,
     Enrol,
-    Enrolled,
+    Enrolment,
     Letter,
     Relayed,
     Relays,
@@ -74,11 +74,11 @@ class Sealer(Protocol):
         """key: authenticates the message, in place of a signature."""
         ...
 
-    def enrol(self, number: int, message: Enrol) -> Enrolled:
+    def enrol(self, number: int, message: Enrol) -> Enrolment:
         """This peer's entry in the roll of a sum."""
         ...
 
-    def has_enrolled(self, number: int, enrolled: Enrolled) -> bool:
+    def has_enrolled(self, number: int, enrolment: Enrolment) -> bool:
         """Whether an entry in the roll of a sum is its origin's."""
         ...
 
@@ -170,8 +170,8 @@ class Post:
     def open_sums(self) -> Collection[int]:
         return self._sums.keys()
 
-    def _has_enrolled(self, number: int, enrolled: Enrolled) -> bool:
-        return self._sealer.has_enrolled(number, enrolled)
+    def _has_enrolled(self, number: int, enrolment: Enrolment) -> bool:
+        return self._sealer.has_enrolled(number, enrolment)
 
     # --- sending ---
 

@@ -13,7 +13,17 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from p2prec.peer.sum_messages import Contributed, Contributes, Enrol, Enrolled, Proof, RollPart, proven
+from p2prec.peer.sum_messages import (
+    MAX_DISTANCE,
+    Contributed,
+    Contributes,
+    Enrol,
+    Enrolled,
+    Enrolment,
+    Proof,
+    RollPart,
+    proven,
+)
 from p2prec.types import PeerId
 
 MAX_ENROLLED = 100_000
@@ -29,8 +39,9 @@ PART_ENTRIES = 256
 class _Member:
     """What is known of one participant."""
 
-    enrolled: Enrolled
-    """As it is passed on."""
+    enrolment: Enrolment
+    distance: int
+    """With which it is passed on."""
     ways: list[tuple[int, PeerId]]
     """How far from it a neighbour is from which its enrolment came, and the neighbour; the nearest first."""
     is_genuine: bool | None = None
@@ -38,6 +49,11 @@ class _Member:
     n_others: int = 0
     word: bytes = b""
     """What it has contributed with."""
+
+    @property
+    def enrolled(self) -> Enrolled:
+        """As it is passed on."""
+        return Enrolled(self.enrolment, self.distance)
 
 
 @dataclass(slots=True)
@@ -51,7 +67,7 @@ class _News:
 class Roll:
     """As one peer knows it. The caller passes on what is new (`flush`)."""
 
-    def __init__(self, number: int, own_id: PeerId, is_genuine: Callable[[int, Enrolled], bool]) -> None:
+    def __init__(self, number: int, own_id: PeerId, is_genuine: Callable[[int, Enrolment], bool]) -> None:
         """number: of the sum. is_genuine: whether an enrolment in it is signed by whom it names."""
         self._number, self._own_id, self._is_genuine = number, own_id, is_genuine
         self._members: dict[PeerId, _Member] = {}
@@ -68,8 +84,8 @@ class Roll:
 
     # --- what this peer says ---
 
-    def enrol(self, enrolled: Enrolled) -> None:
-        self._members[self._own_id] = _Member(enrolled, [], is_genuine=True)
+    def enrol(self, enrolment: Enrolment) -> None:
+        self._members[self._own_id] = _Member(enrolment, 0, [], is_genuine=True)
         self._news.enrolled[self._own_id] = set()
 
     def contribute(self, word: bytes) -> None:
@@ -82,10 +98,20 @@ class Roll:
 
     def hear(self, neighbour: PeerId, part: RollPart) -> Iterator[tuple[PeerId, Enrol | Contributes, Proof]]:
         """Take what a neighbour has of the roll. Gives what is new: who says what, and its proof."""
+        members, waiting = self._members, self._news.enrolled
         for enrolled in part.enrolled:
-            if enrolled.origin != self._own_id and self._is_new(neighbour, enrolled):
-                proof = functools.partial(self._is_genuine, self._number, enrolled)
-                yield enrolled.origin, Enrol(enrolled.mask_key, enrolled.commitment), proof
+            enrolment = enrolled.enrolment
+            member = members.get(enrolment.origin)
+            if member is not None and (member.enrolment is enrolment or member.enrolment == enrolment):
+                known_to = waiting.get(enrolment.origin)
+                if known_to is not None:
+                    known_to.add(neighbour)
+                    # A shorter way than that by which it came first.
+                    member.distance = min(member.distance, enrolled.distance + 1)
+                _note_way(member.ways, (enrolled.distance, neighbour))
+            elif enrolment.origin != self._own_id and self._is_new(neighbour, enrolled, member):
+                proof = functools.partial(self._is_genuine, self._number, enrolment)
+                yield enrolment.origin, Enrol(enrolment.mask_key, enrolment.commitment), proof
         for origin, word in part.contributed:
             member = self._members.get(origin)
             if member is None or origin == self._own_id:
@@ -94,28 +120,22 @@ class Roll:
                 known_to = self._news.contributed.get(origin)
                 if known_to is not None:
                     known_to.add(neighbour)
-            elif hashlib.sha256(word).digest() == member.enrolled.commitment:
+            elif hashlib.sha256(word).digest() == member.enrolment.commitment:
                 member.word = word
                 self._news.contributed[origin] = {neighbour}
                 yield origin, Contributes(word), proven
 
-    def _is_new(self, neighbour: PeerId, enrolled: Enrolled) -> bool:
-        """Note an enrolment; whether it counts from now on."""
+    def _is_new(self, neighbour: PeerId, enrolled: Enrolled, member: _Member | None) -> bool:
+        """Note an enrolment of somebody of whom this peer knows none, or another; whether it counts from now on."""
         origin = enrolled.origin
-        member = self._members.get(origin)
         if member is None:
             if len(self._members) >= MAX_ENROLLED:
                 return False
-        elif enrolled.is_same_as(member.enrolled):
-            known_to = self._news.enrolled.get(origin)
-            if known_to is not None:
-                known_to.add(neighbour)
-            _note_way(member.ways, (enrolled.distance, neighbour))
-            return False
-        elif not self._replaces(member, enrolled):
+        elif not self._replaces(member, enrolled.enrolment):
             return False
         self._members[origin] = _Member(
-            enrolled.one_hop_on(),
+            enrolled.enrolment,
+            min(enrolled.distance + 1, MAX_DISTANCE),
             [(enrolled.distance, neighbour)],
             None if member is None else True,
             0 if member is None else member.n_others,
@@ -124,10 +144,10 @@ class Roll:
         self._news.contributed.pop(origin, None)
         return True
 
-    def _replaces(self, member: _Member, other: Enrolled) -> bool:
+    def _replaces(self, member: _Member, other: Enrolment) -> bool:
         """Of two enrolments of one peer somebody lies about one: the first that is genuine counts."""
         if member.is_genuine is None:
-            member.is_genuine = self._is_genuine(self._number, member.enrolled)
+            member.is_genuine = self._is_genuine(self._number, member.enrolment)
         if member.is_genuine or member.n_others >= MAX_OTHERS:
             return False
         member.n_others += 1
@@ -159,8 +179,8 @@ class Roll:
         return [
             RollPart(
                 self._number,
-                tuple(members[peer].enrolled for peer in enrolled[start : start + PART_ENTRIES]),
-                tuple(Contributed(peer, members[peer].word) for peer in contributed[start : start + PART_ENTRIES]),
+                tuple([members[peer].enrolled for peer in enrolled[start : start + PART_ENTRIES]]),
+                tuple([Contributed(peer, members[peer].word) for peer in contributed[start : start + PART_ENTRIES]]),
             )
             for start in range(0, max(len(enrolled), len(contributed)), PART_ENTRIES)
         ]
@@ -169,6 +189,8 @@ class Roll:
 def _note_way(ways: list[tuple[int, PeerId]], way: tuple[int, PeerId]) -> None:
     if len(ways) == MAX_ROUTES and way > ways[-1]:
         return
-    if all(way[1] != neighbour for _, neighbour in ways):
-        bisect.insort(ways, way)
-        del ways[MAX_ROUTES:]
+    for _, neighbour in ways:
+        if neighbour == way[1]:
+            return
+    bisect.insort(ways, way)
+    del ways[MAX_ROUTES:]

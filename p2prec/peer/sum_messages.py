@@ -1,9 +1,11 @@
-"""What peers say to each other in a private sum (protocols/privacy-v7.md). The layer below bounds them, and knows who says so."""
+"""What peers say to each other in a private sum (protocols/privacy-v8.md). The layer below bounds them, and knows who says so.
+
+Each peer makes thousands of these in a sum, so they are no dataclasses, which take five times as long to make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -14,8 +16,7 @@ if TYPE_CHECKING:  # every peer knows these messages, but only swarms with a pro
     from p2prec.peer.private_sum import Share
 
 
-@dataclass(frozen=True, slots=True)
-class Enrol:
+class Enrol(Struct, frozen=True):
     """To everybody: I shall contribute to this sum."""
 
     mask_key: bytes
@@ -24,21 +25,18 @@ class Enrol:
     """SHA-256 of the word that `Contributes` will say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """To a mask partner: I have your key, and shall add our mask. It holds once both have said so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contributes:
+class Contributes(Struct, frozen=True):
     """To everybody: my noise is in what I am about to show. Nobody shows anything before enough people have said so."""
 
     word: bytes
     """What the sender's enrolment commits it to: only the sender can know it, and to check it takes a hash, not a signature."""
 
 
-@dataclass(frozen=True, slots=True)
-class Masked:
+class Masked(Struct, frozen=True):
     """To a mask partner: our mask is in my value."""
 
     escrow: bytes
@@ -47,20 +45,17 @@ class Masked:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class MaskNoted:
+class MaskNoted(Struct, frozen=True):
     """The answer: ours is in mine as well. A peer shows its value to nobody before all its partners have answered."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Deposit:
+class Deposit(Struct, frozen=True, eq=False):
     """To a guardian, before mixing begins: my whole contribution, in case that I die early or the sum has to be mixed again."""
 
     share: Share
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Witnessed:
+class Witnessed(Struct, frozen=True, eq=False):
     """To a neighbour, by those who have just exchanged with a peer whose link is gone: what I know of it."""
 
     peer: PeerId
@@ -70,8 +65,7 @@ class Witnessed:
     """Its value, as that peer held it. The previous partner of its trace: the sender, if it still holds the same itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """To a guardian, when contributing: my contribution, encrypted. Should I die before my partners have answered, they put
     its key together (`Opened`).
     """
@@ -81,8 +75,7 @@ class Sealed:
     """How many shares the key takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """To everybody, by a mask partner of a dead peer that nobody can restore: my share of the key to its box."""
 
     owner: PeerId
@@ -90,8 +83,7 @@ class Opened:
     share: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TakenOut:
+class TakenOut(Struct, frozen=True):
     """To everybody: an owner's mask (mine, or of a dead peer) with a peer that never appeared is out of my value, from so many of
     my changes on.
     """
@@ -101,63 +93,54 @@ class TakenOut:
     changes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+class Withdrawn(Struct, frozen=True):
     """To everybody: I have told my mask partners that I masked, but never showed my value, and never will. Take our masks out."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotMasked:
+class NotMasked(Struct, frozen=True):
     """The answer of a partner that has not added it: take it out again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SumOffer:
+class SumOffer(Struct, frozen=True, eq=False):
     """To a neighbour: let us both move to the middle."""
 
     exchange: bytes
     share: Share
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SumAnswer:
+class SumAnswer(Struct, frozen=True, eq=False):
     """The responder's half; it now waits for the commit, and does nothing else meanwhile."""
 
     exchange: bytes
     share: Share
 
 
-@dataclass(frozen=True, slots=True)
-class SumDecline:
+class SumDecline(Struct, frozen=True):
     """Busy, or not for the likes of you."""
 
     exchange: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SumCommit:
+class SumCommit(Struct, frozen=True):
     """The initiator has moved; so does the responder."""
 
     exchange: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SumResolve:
+class SumResolve(Struct, frozen=True):
     """From a responder without a commit: have you moved?"""
 
     exchange: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SumResolution:
+class SumResolution(Struct, frozen=True):
     """The answer. An exchange that was not applied never will be."""
 
     exchange: bytes
     applied: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """To everybody: this peer is dead, and I could restore it as of so many of its changes."""
 
     dead: PeerId
@@ -165,23 +148,20 @@ class Claimed:
     direct: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(Struct, frozen=True):
     """To everybody: I have taken over from a dead peer; it is part of my value from so many of my changes on."""
 
     dead: PeerId
     changes: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HandOver:
+class HandOver(Struct, frozen=True, eq=False):
     """From a peer that stops: everything that I hold. It leaves once this is acknowledged."""
 
     share: Share
 
 
-@dataclass(frozen=True, slots=True)
-class HandedOver:
+class HandedOver(Struct, frozen=True):
     """To everybody, by the receiver: that peer's value is part of mine; nobody is to inherit from it."""
 
     peer: PeerId
@@ -191,8 +171,7 @@ MAX_SEEN = 1024
 """Peers in one `Seen`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """To everybody, at the recovery deadline, by those who have something to say."""
 
     peers: frozenset[PeerId]
@@ -201,8 +180,7 @@ class Seen:
     """Mask partners of this peer that never said `Masked`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """To everybody: shares, held in escrow, of a dead peer's key of the mask with a peer that never appeared."""
 
     owner: PeerId
@@ -211,8 +189,7 @@ class Returned:
     share: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Suspected:
+class Suspected(Struct, frozen=True):
     """To everybody: that peer's connection to me broke, and it is not back. Who has not heard from it soon holds it for dead."""
 
     peer: PeerId
@@ -220,39 +197,33 @@ class Suspected:
     """How often that peer has contradicted before, as far as the sender knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alive:
+class Alive(Struct, frozen=True):
     """To everybody, by a suspected peer: I am not dead."""
 
     incarnation: int
     """Counts its contradictions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """To everybody, by a peer that has started during a sum: whatever I held in it is lost. Hold me for dead."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Selection:
+class Selection(Struct, frozen=True, eq=False):
     """To everybody, in the second sum, by a proposer: these items are counted in pairs."""
 
     items: IndexArray
     """The most popular first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Voided:
+class Voided(Struct, frozen=True):
     """To everybody, at the end of a sum: my copy has more noise than was planned."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResultRequest:
+class ResultRequest(Struct, frozen=True):
     """To a neighbour: tell me what a sum that is over came to."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
+class Result(Struct, frozen=True, eq=False):
     """The answer of a peer that has its own result."""
 
     share: Share
@@ -359,8 +330,7 @@ way, and fewer only on its way to the collector.
 
 
 class Relayed(Struct, frozen=True, gc=False):
-    """A message on its way from its origin through peers that are neither its origin nor, perhaps, its receiver. Each peer makes
-    thousands in a sum, so it is no dataclass, which takes five times as long to make.
+    """A message on its way from its origin through peers that are neither its origin nor, perhaps, its receiver.
 
     Its signature is the origin's, or, BETWEEN_PARTNERS, an authentication code of the same length; it covers all but `hops`.
     """
@@ -398,29 +368,26 @@ MAX_DISTANCE = 32
 _ENROLLED_BYTES, _CONTRIBUTED_BYTES, _PART_BYTES = 161, 64, 16
 
 
-class Enrolled(Struct, frozen=True, gc=False):
+class Enrolment(Struct, frozen=True, gc=False):
     """Somebody's `Enrol` in the roll."""
 
     origin: PeerId
     mask_key: bytes
     commitment: bytes
     signature: bytes
-    """The origin's, over all of this but the distance."""
-    distance: int
+    """The origin's, over all of this."""
+
+
+class Enrolled(Struct, frozen=True, gc=False):
+    """An enrolment as it comes from a neighbour."""
+
+    enrolment: Enrolment
+    distance: int = 0
     """How often it has been passed on, MAX_DISTANCE at most."""
 
-    def is_same_as(self, other: Enrolled) -> bool:
-        """Whether both are the same enrolment, as it came on two ways."""
-        return (
-            self.signature == other.signature
-            and self.mask_key == other.mask_key
-            and self.commitment == other.commitment
-        )
-
-    def one_hop_on(self) -> Enrolled:
-        """The same after one more has passed it on."""
-        distance = min(self.distance + 1, MAX_DISTANCE)
-        return Enrolled(self.origin, self.mask_key, self.commitment, self.signature, distance)
+    @property
+    def origin(self) -> PeerId:
+        return self.enrolment.origin
 
 
 class Contributed(NamedTuple):
@@ -444,8 +411,7 @@ class RollPart(Struct, frozen=True):
         return _ENROLLED_BYTES * len(self.enrolled) + _CONTRIBUTED_BYTES * len(self.contributed) + _PART_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Relays:
+class Relays(Struct, frozen=True):
     """To a neighbour: messages that are passed on, and entries of the roll."""
 
     relays: tuple[Relayed, ...]
@@ -454,8 +420,7 @@ class Relays:
     """Whether the sender has chosen the receiver to share floods with (`p2prec.peer.eager`)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InSum:
+class InSum(Struct, frozen=True, eq=False):
     """To a neighbour: a message of its own in a sum."""
 
     number: int

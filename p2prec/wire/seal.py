@@ -6,7 +6,7 @@ import hashlib
 import hmac
 
 from p2prec.identity import SIGNATURE_BYTES, Identity
-from p2prec.peer.sum_messages import Enrol, Enrolled, Relayed, SumMessage
+from p2prec.peer.sum_messages import Enrol, Enrolment, Relayed, SumMessage
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.peer_keys import key_of
 from p2prec.wire.signatures import Signatures
@@ -38,18 +38,18 @@ class Seal:
             signature = _code(key, signed)
         return Relayed(unsigned.origin, to, number, token, hops, kind, body, signature)
 
-    def enrol(self, number: int, message: Enrol) -> Enrolled:
+    def enrol(self, number: int, message: Enrol) -> Enrolment:
         """This peer's entry in the roll of a sum."""
-        unsigned = Enrolled(self._identity.peer_id, message.mask_key, message.commitment, b"", 0)
+        unsigned = Enrolment(self._identity.peer_id, message.mask_key, message.commitment, b"")
         self._signatures.made += 1
         signature = self._identity.sign(enrolment_signature_input(self._swarm_id, number, unsigned))
-        return Enrolled(unsigned.origin, message.mask_key, message.commitment, signature, 0)
+        return Enrolment(unsigned.origin, message.mask_key, message.commitment, signature)
 
-    def has_enrolled(self, number: int, enrolled: Enrolled) -> bool:
+    def has_enrolled(self, number: int, enrolment: Enrolment) -> bool:
         """Whether an entry in the roll of a sum is its origin's."""
         self._signatures.asked += 1
-        signed = enrolment_signature_input(self._swarm_id, number, enrolled)
-        return self._are_valid(enrolled.origin, enrolled.signature, signed)
+        signed = enrolment_signature_input(self._swarm_id, number, enrolment)
+        return self._are_valid(enrolment.origin, enrolment.signature, signed)
 
     def read(self, relayed: Relayed) -> SumMessage:
         """The message inside, whoever has signed it. Raises RemoteMisbehaviour ("malformed")."""
@@ -97,8 +97,7 @@ def relay_signature_input(swarm_id: SwarmId, relayed: Relayed) -> bytes:
     )
 
 
-def enrolment_signature_input(swarm_id: SwarmId, number: int, enrolled: Enrolled) -> bytes:
+def enrolment_signature_input(swarm_id: SwarmId, number: int, enrolment: Enrolment) -> bytes:
     """The 146 bytes that the origin of an entry in the roll signs: all but the distance. Every part has a fixed length."""
-    return b"".join(
-        (ENROLMENT_DOMAIN, swarm_id, key_of(enrolled.origin), bytes((number,)), enrolled.mask_key, enrolled.commitment)
-    )
+    origin, number_byte = key_of(enrolment.origin), bytes((number,))
+    return b"".join((ENROLMENT_DOMAIN, swarm_id, origin, number_byte, enrolment.mask_key, enrolment.commitment))

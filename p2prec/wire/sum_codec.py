@@ -5,7 +5,7 @@ The length of each sum's vector follows from the manifest, so a share of another
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgpack
@@ -107,6 +107,12 @@ _KIND_OF: Final[dict[type, SumKind]] = {
     Witnessed: SumKind.WITNESSED,
 }
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
+
+
+def _kinds(types: Iterable[type]) -> list[int]:
+    return [int(_KIND_OF[one]) for one in types]
+
+
 _BY_NAME: Final[dict[SumKind, type]] = {
     SumKind.PAIR: Pair,
     SumKind.MASK_NOTED: MaskNoted,
@@ -128,7 +134,8 @@ class SumCodec:
         largest = max(_widest_bytes(count) for count in counts.values())
         self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
-        self._relays = RelayCodec(max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64)
+        largest_body = max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64
+        self._relays = RelayCodec(largest_body, _kinds(FLOODED), _kinds(ROUTED))
 
     # --- on a link ---
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgpack
 import numpy as np
@@ -152,13 +151,13 @@ class Forger:
     def _contributed(self, rows: bytes) -> bytes:
         return b"".join(rows[start : start + 32] + bytes(32) for start in range(0, len(rows), 64))
 
-    def _claims(self, entry: list[Any]) -> list[list[Any]]:
-        origin, to, number, token, hops, kind, body, signature = entry
-        if kind != SumKind.INHERITED:
+    def _claims(self, entry: bytes) -> list[bytes]:
+        """entry: hops, signature, sum, kind, token and origin, and the body."""
+        if entry[66] != SumKind.INHERITED:
             return []
-        dead, changes = msgpack.unpackb(body)
-        claim = msgpack.packb([dead, changes + 1, True])
-        return [[origin, to, number, token, hops, int(SumKind.CLAIMED), claim, signature[::-1]]]
+        dead, changes = msgpack.unpackb(entry[107:])
+        kind, claim = bytes((SumKind.CLAIMED,)), msgpack.packb([dead, changes + 1, True])
+        return [entry[:1] + entry[1:65][::-1] + entry[65:66] + kind + entry[67:107] + claim]
 
 
 def test_whoever_forges_what_it_passes_on_gets_nobody_to_believe_it() -> None:

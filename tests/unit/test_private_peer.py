@@ -24,6 +24,7 @@ from p2prec.peer.sum_messages import (
     Contributes,
     Deposit,
     Enrol,
+    Enrolled,
     Gone,
     Inherited,
     InSum,
@@ -109,10 +110,10 @@ class Rig:
     ) -> Outbox:
         seal = Seal(origin, SWARM, CODEC)
         if isinstance(message, Enrol):
-            enrolled = seal.enrol(POPULARITY, message)
+            enrolment = seal.enrol(POPULARITY, message)
             if forged:
-                enrolled = replace(enrolled, signature=enrolled.signature[::-1])
-            return self.hear_roll(RollPart(POPULARITY, (enrolled,), ()), now)
+                enrolment = replace(enrolment, signature=enrolment.signature[::-1])
+            return self.hear_roll(RollPart(POPULARITY, (Enrolled(enrolment),), ()), now)
         if isinstance(message, Contributes):
             return self.hear_roll(RollPart(POPULARITY, (), (Contributed(origin.peer_id, message.word),)), now)
         relayed = seal.seal(None, POPULARITY, token.to_bytes(8, "big"), 32, message)
@@ -147,7 +148,7 @@ class Rig:
         seal = Seal(OTHERS[0], SWARM, CODEC)
         floods = [seal.read(one) for frame in frames for one in frame.relays if one.origin == OWN.peer_id]
         entries = [one for frame in frames for part in frame.roll for one in part.enrolled if one.origin == OWN.peer_id]
-        return [*(Enrol(one.mask_key, one.commitment) for one in entries), *floods]
+        return [*(Enrol(one.enrolment.mask_key, one.enrolment.commitment) for one in entries), *floods]
 
 
 def share(number: int = POPULARITY) -> Share:

@@ -176,7 +176,7 @@ def test_of_several_ways_the_nearest_is_taken() -> None:
         list(post.receive(neighbour, roll(replace(entry(4), distance=passed_on))))
     list(post.receive(IDS[3], Relays((sealed(MASKED, to=IDS[4]),))))
     sent = post.flush(IDS[1:4], post.due(0.0))
-    assert [one.distance for to, frame in sent for part in frame.roll for one in part.enrolled if to == IDS[3]] == [4]
+    assert [one.distance for to, frame in sent for part in frame.roll for one in part.enrolled if to == IDS[3]] == [3]
     assert [to for to, frame in sent for relay in frame.relays if relay.to == IDS[4]] == [IDS[2]]
 
 
@@ -288,7 +288,7 @@ def sealed(message: SumMessage, number: int = 0, origin: int = 0, to: PeerId | N
 
 
 def entry(origin: int, message: Enrol = ENROL) -> Enrolled:
-    return Seal(IDENTITIES[origin], SWARM, CODEC).enrol(SUM, message)
+    return Enrolled(Seal(IDENTITIES[origin], SWARM, CODEC).enrol(SUM, message))
 
 
 def roll(*enrolled: Enrolled) -> Relays:
@@ -345,7 +345,7 @@ def test_what_is_forged_uses_up_nothing_that_its_origin_may_say() -> None:
 def test_an_enrolment_is_proven_to_whoever_asks() -> None:
     """And to nobody else: it goes on unverified."""
     line = Line(3)
-    made_up = replace(entry(5), signature=bytes(64))
+    made_up = Enrolled(replace(entry(5).enrolment, signature=bytes(64)))
     letters = list(line.posts[1].receive(IDS[0], roll(entry(4), made_up)))
     assert [(letter.origin, letter.message, letter.proof()) for letter in letters] == [
         (IDS[4], ENROL, True),
@@ -358,7 +358,7 @@ def test_an_enrolment_is_proven_to_whoever_asks() -> None:
 def test_of_two_enrolments_the_genuine_one_reaches_everybody_and_has_the_way() -> None:
     line = Line(3)
     other = Enrol(bytes([1]) * 32, bytes(32))
-    made_up = replace(entry(4, other), signature=bytes(64))
+    made_up = Enrolled(replace(entry(4, other).enrolment, signature=bytes(64)))
     list(line.posts[1].receive(IDS[0], roll(made_up)))
     list(line.posts[1].receive(IDS[3], roll(entry(4))))
     line.settle()

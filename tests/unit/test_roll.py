@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from p2prec.peer import roll as roll_module
 from p2prec.peer.roll import MAX_OTHERS, MAX_ROUTES, PART_ENTRIES, Roll
-from p2prec.peer.sum_messages import MAX_DISTANCE, Contributed, Contributes, Enrol, Enrolled, RollPart
+from p2prec.peer.sum_messages import MAX_DISTANCE, Contributed, Contributes, Enrol, Enrolled, Enrolment, RollPart
 from p2prec.types import PeerId
 
 SUM, OWN, NEIGHBOUR, FAR = 1, PeerId("own"), PeerId("neighbour"), PeerId("far")
@@ -22,10 +22,10 @@ class Asked:
     def __init__(self) -> None:
         self.n = 0
 
-    def __call__(self, number: int, enrolled: Enrolled) -> bool:
+    def __call__(self, number: int, enrolment: Enrolment) -> bool:
         assert number == SUM
         self.n += 1
-        return enrolled.signature == GENUINE
+        return enrolment.signature == GENUINE
 
 
 def word_of(origin: str) -> bytes:
@@ -33,7 +33,8 @@ def word_of(origin: str) -> bytes:
 
 
 def entry(origin: str, signature: bytes = GENUINE, distance: int = 0) -> Enrolled:
-    return Enrolled(PeerId(origin), signature * 4, hashlib.sha256(word_of(origin)).digest(), signature, distance)
+    commitment = hashlib.sha256(word_of(origin)).digest()
+    return Enrolled(Enrolment(PeerId(origin), signature * 4, commitment, signature), distance)
 
 
 def heard(
@@ -49,7 +50,7 @@ def passed_on(roll: Roll, to: PeerId = FAR) -> tuple[list[Enrolled], list[Contri
 
 
 def of(one: Enrolled) -> tuple[PeerId, Enrol]:
-    return one.origin, Enrol(one.mask_key, one.commitment)
+    return one.origin, Enrol(one.enrolment.mask_key, one.enrolment.commitment)
 
 
 def test_what_is_new_is_told_once_to_those_who_do_not_have_it() -> None:
@@ -81,7 +82,7 @@ def test_what_this_peer_says_itself_goes_to_all() -> None:
     roll = Roll(SUM, OWN, Asked())
     roll.contribute(word_of(OWN))
     assert not roll.has_news
-    roll.enrol(entry(OWN))
+    roll.enrol(entry(OWN).enrolment)
     roll.contribute(word_of(OWN))
     assert heard(roll, entry(OWN, b"of an earlier run"), contributed=(Contributed(OWN, b"x"),)) == []
     assert {to for to, _ in roll.flush([NEIGHBOUR, FAR], [NEIGHBOUR, FAR])} == {NEIGHBOUR, FAR}
@@ -100,12 +101,13 @@ def test_of_two_enrolments_the_first_that_is_genuine_counts(signatures: list[byt
     roll = Roll(SUM, OWN, Asked())
     entries = [entry("a", signature) for signature in signatures]
     assert heard(roll, *entries) == [of(entry("a", signature)) for signature in counts]
-    assert [one.signature for one in passed_on(roll)[0]] == [counts[-1]]
+    assert [one.enrolment.signature for one in passed_on(roll)[0]] == [counts[-1]]
 
 
 def test_with_a_forged_enrolment_goes_what_has_been_contributed_under_it() -> None:
     roll = Roll(SUM, OWN, Asked())
-    made_up = replace(entry("a", b"made up"), commitment=hashlib.sha256(b"forger's").digest())
+    forger_s = hashlib.sha256(b"forger's").digest()
+    made_up = Enrolled(replace(entry("a", b"made up").enrolment, commitment=forger_s))
     heard(roll, made_up, contributed=(Contributed(PeerId("a"), b"forger's"),))
     heard(roll, entry("a"))
     assert passed_on(roll) == ([entry("a", distance=1)], [])
@@ -116,8 +118,8 @@ def test_with_a_forged_enrolment_goes_what_has_been_contributed_under_it() -> No
 
 def test_a_genuine_signature_with_another_key_is_another_enrolment() -> None:
     """A signature names what was signed only to whoever verifies it."""
-    roll = Roll(SUM, OWN, lambda _, enrolled: enrolled == entry("a"))
-    changed = replace(entry("a"), mask_key=b"another")
+    roll = Roll(SUM, OWN, lambda _, enrolment: enrolment == entry("a").enrolment)
+    changed = Enrolled(replace(entry("a").enrolment, mask_key=b"another"))
     assert heard(roll, changed, entry("a")) == [of(changed), of(entry("a"))]
 
 
@@ -127,6 +129,16 @@ def test_the_nearest_ways_are_kept() -> None:
         heard(roll, entry("a", distance=distance), neighbour=PeerId(neighbour))
     assert roll.ways(PeerId("a")) == [PeerId("b"), PeerId("c"), PeerId("d")][:MAX_ROUTES]
     assert roll.ways(PeerId("unknown")) == []
+
+
+def test_the_shortest_way_that_is_known_when_it_is_passed_on_counts() -> None:
+    roll = Roll(SUM, OWN, Asked())
+    heard(roll, entry("a", distance=3))
+    heard(roll, entry("a", distance=1), entry("a", distance=2), neighbour=PeerId("b"))
+    assert passed_on(roll) == ([entry("a", distance=2)], [])
+    heard(roll, entry("a", distance=0), neighbour=PeerId("c"))
+    assert passed_on(roll) == ([], [])
+    assert roll.everything()[0].enrolled == (entry("a", distance=2),)
 
 
 def test_the_distance_ends() -> None:
@@ -157,7 +169,7 @@ def test_forged_enrolments_of_one_peer_are_verified_so_often() -> None:
     roll = Roll(SUM, OWN, asked)
     heard(roll, *(entry("a", f"made up {number}".encode()) for number in range(MAX_OTHERS + 50)))
     assert asked.n == MAX_OTHERS + 1
-    assert [one.signature for one in passed_on(roll)[0]] == [b"made up 0"]
+    assert [one.enrolment.signature for one in passed_on(roll)[0]] == [b"made up 0"]
 
 
 def test_invented_peers_cannot_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

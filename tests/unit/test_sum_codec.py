@@ -21,7 +21,7 @@ from p2prec.peer.messages import Refusal
 from p2prec.peer.private_peer import sizes_of
 from p2prec.peer.private_sum import MAX_FINE, MAX_WEIGHT, WEIGHT_STEP, Share, on_the_wire
 from p2prec.peer.roll import PART_ENTRIES
-from p2prec.peer.sum_messages import Enrolled, InSum, Relays, Result, SumOffer
+from p2prec.peer.sum_messages import Enrolled, Enrolment, InSum, Relayed, Relays, Result, SumOffer
 from p2prec.privacy.plan import PAIRS, POPULARITY
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.limits import MAX_FRAME_BYTES, MAX_RELAYS_PAYLOAD_BYTES
@@ -198,7 +198,21 @@ def test_a_result_of_nobody_or_with_the_wrong_list_is_malformed() -> None:
 
 
 KEY = PEER.public_bytes
-RELAYED = [KEY, b"", 1, bytes(8), 32, 1, b"\x90", bytes(64)]
+
+
+def relayed(
+    hops: int = 32,
+    number: int = 1,
+    kind: int = SumKind.GONE,
+    token: bytes = bytes(8),
+    to: bytes = b"",
+    body: bytes = b"\x90",
+    signature: bytes = bytes(64),
+) -> bytes:
+    return bytes((hops,)) + signature + bytes((number, kind)) + token + KEY + to + body
+
+
+RELAYED = relayed()
 
 
 def test_envelopes_of_relayed_messages_are_checked() -> None:
@@ -207,20 +221,48 @@ def test_envelopes_of_relayed_messages_are_checked() -> None:
         assert isinstance(message, Relays)
         return message
 
-    assert read(RELAYED).relays[0].origin == PEER.peer_id
-    assert read([KEY, KEY, *RELAYED[2:]]).relays[0].to == PEER.peer_id
-    for position, value in (
-        *((0, KEY[:-1]), (0, b""), (1, KEY[:-1]), (2, 0), (2, 3), (3, bytes(7)), (4, -1), (4, 33)),
-        *((5, 0), (5, 99), (6, "text"), (7, bytes(63))),
+    (flood,) = read(RELAYED).relays
+    assert (flood.origin, flood.to, flood.body) == (PEER.peer_id, None, b"\x90")
+    (letter,) = read(relayed(kind=SumKind.PAIR, to=KEY)).relays
+    assert (letter.origin, letter.to, letter.body) == (PEER.peer_id, PEER.peer_id, b"\x90")
+    for wrong in (
+        *(relayed(hops=33), relayed(number=0), relayed(number=3), RELAYED[:106], b"", RELAYED.hex(), [RELAYED], 1),
+        *(relayed(kind=kind) for kind in (0, SumKind.OFFER, SumKind.DEPOSIT, 99)),
+        *(relayed(kind=SumKind.PAIR), relayed(kind=SumKind.PAIR, to=KEY[:-2])),
     ):
-        entry = [*RELAYED[:position], value, *RELAYED[position + 1 :]]
         with pytest.raises(RemoteMisbehaviour, match="malformed"):
-            read(entry)
-    for other in (RELAYED[:-1], [*RELAYED, 0], 1):
-        with pytest.raises(RemoteMisbehaviour, match="malformed"):
-            read(other)
+            read(wrong)
     with pytest.raises(RemoteMisbehaviour, match="oversized"):
-        read([*RELAYED[:6], bytes(200_000), RELAYED[7]])
+        read(relayed(body=bytes(200_000)))
+
+
+def test_what_comes_again_is_known_whatever_its_hops_and_nothing_else_is() -> None:
+    def read(*entries: bytes) -> tuple[Relayed, ...]:
+        message = CODEC.decode(MessageType.RELAYS, msgpack.packb([False, [], entries]))
+        assert isinstance(message, Relays)
+        return message.relays
+
+    first, again, nearer = read(RELAYED, RELAYED, relayed(hops=3))
+    assert first is again
+    assert nearer == first.with_hops(3)
+    changes: tuple[dict[str, Any], ...] = (
+        {"number": 2},
+        {"kind": SumKind.VOIDED},
+        {"token": b"another "},
+        {"body": b"\x91\x01"},
+    )
+    for change in changes:
+        (other,) = read(relayed(**change))
+        assert other != first
+        assert read(RELAYED) == (first,)
+
+
+def test_what_is_passed_on_is_as_it_came() -> None:
+    long = relayed(kind=SumKind.MASKED, to=KEY, body=bytes(2000), signature=bytes(range(64)))
+    rows = [[1, ENROLLED + ENROLLED[:-1] + b"\0", CONTRIBUTED]]
+    for _ in range(2):
+        payload = msgpack.packb([True, rows, [RELAYED, long, relayed(hops=3)]])
+        assert CODEC.encode(CODEC.decode(MessageType.RELAYS, payload)) == (MessageType.RELAYS, payload)
 
 
 ENROLLED, CONTRIBUTED = KEY + bytes(range(128)) + b"\7", KEY + bytes(range(32))
@@ -236,7 +278,7 @@ def test_parts_of_the_roll_are_checked() -> None:
     (part,) = read([2, ENROLLED, CONTRIBUTED * 2]).roll
     assert part.number == 2
     assert part.enrolled == (
-        Enrolled(PEER.peer_id, bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 128)), distance=7),
+        Enrolled(Enrolment(PEER.peer_id, bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 128))), distance=7),
     )
     assert part.contributed == ((PEER.peer_id, bytes(range(32))),) * 2
     assert read([1, ENROLLED * PART_ENTRIES, CONTRIBUTED * PART_ENTRIES], [2, b"", b""]).roll[0].number == 1
@@ -265,7 +307,7 @@ def test_a_frame_of_too_many_relayed_messages_is_malformed() -> None:
 def test_random_bytes_are_malformed_and_nothing_else() -> None:
     rng = np.random.default_rng(3)
     payload = SUMS.encode_in_sum(InSum(POPULARITY, SumOffer(ID16, share())))
-    relays = msgpack.packb([[[1, ENROLLED * 2, CONTRIBUTED]], [RELAYED, RELAYED]])
+    relays = msgpack.packb([True, [[1, ENROLLED * 2, CONTRIBUTED]], [RELAYED, RELAYED]])
     for kind, good in ((MessageType.IN_SUM, payload), (MessageType.RELAYS, relays)):
         for _ in range(400):
             changed = bytearray(good)

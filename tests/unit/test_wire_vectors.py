@@ -125,8 +125,12 @@ def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
     is_eager, _, entries = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
     assert is_eager is True
     assert len(entries) == len(PRIVATE["relayed"])
-    for (origin, to, number, token, _, kind, body, signature), entry in zip(entries, PRIVATE["relayed"], strict=True):
-        assert origin == alice
+    for data, entry in zip(entries, PRIVATE["relayed"], strict=True):
+        hops, signature, (number, kind), token, origin, rest = (
+            *(data[0], data[1:65], data[65:67], data[67:75], data[75:107], data[107:]),
+        )
+        to, body = (b"", rest) if entry["to"] is None else (rest[:32], rest[32:])
+        assert (hops, origin) == (entry["hops"], alice)
         assert to == (b"" if entry["to"] is None else bytes.fromhex(bob["public_key"]))
         signed = b"p2prec/3 relayed" + bytes.fromhex(PRIVATE["swarm_id"]) + origin + (to or bytes(32))
         signed += bytes([number]) + token + bytes([kind]) + hashlib.sha256(body).digest()
