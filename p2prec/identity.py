@@ -31,6 +31,7 @@ SEED_BYTES = 32
 PEER_ID_CHARACTERS = 52
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BASE58_PAIRS = [first + second for first in _BASE58 for second in _BASE58]
 _BASE58_DIGITS = {character: digit for digit, character in enumerate(_BASE58)}
 # identity multihash (code 0x00, length 0x24) of the protobuf PublicKey {Type = 1 (Ed25519), Data = 32 bytes}
 _PEER_ID_PREFIX = bytes.fromhex("002408011220")
@@ -128,12 +129,15 @@ def public_bytes_of(peer_id: str) -> bytes:
 
 def _base58_encode(data: bytes) -> str:
     number = int.from_bytes(data, "big")
-    digits = ""
+    pairs = []
     while number:
-        number, digit = divmod(number, 58)
-        digits = _BASE58[digit] + digits
+        # Ten digits are a small integer, and those are several times as fast.
+        number, ten = divmod(number, 58**10)
+        for _ in range(5):
+            ten, pair = divmod(ten, 58**2)
+            pairs.append(_BASE58_PAIRS[pair])
     leading_zeros = len(data) - len(data.lstrip(b"\0"))
-    return "1" * leading_zeros + digits
+    return "1" * leading_zeros + "".join(reversed(pairs)).lstrip("1")
 
 
 def _base58_decode(text: str, n_bytes: int) -> bytes:

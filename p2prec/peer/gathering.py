@@ -97,6 +97,8 @@ class Words:
 
     def take(self, now: float) -> list[tuple[Relayed, Letter]]:
         """What is due to be said, the own words last."""
+        if now < self.due:
+            return []
         taken = []
         for words in (self._held, self._awaited):
             due = [name for name, waiting in words.items() if now >= waiting.at]

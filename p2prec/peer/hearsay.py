@@ -34,6 +34,10 @@ class Hearsay(Generic[Subject, Word]):
         """How many have said something, genuine or not."""
         return len(self._said.get(subject, ()))
 
+    def speaks(self, speaker: PeerId) -> bool:
+        """Whether one has said something on anything, genuine or not."""
+        return any(speaker in said for said in self._said.values())
+
     def on(self, subject: Subject) -> Iterator[tuple[PeerId, Word]]:
         """Who has really said what, each verified when its turn comes: nobody beyond those who are asked for."""
         said = self._said.get(subject, {})

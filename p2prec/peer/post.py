@@ -17,6 +17,7 @@ altogether; beyond the bounds messages are dropped without a word, since honest 
 from __future__ import annotations
 
 import functools
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -152,12 +153,13 @@ class Post:
         """Everybody does much at the same moments, by the timetable. If all passed it on at the same moments as well, each link
         would carry each flood both ways."""
         self._due: float | None = None
-        """When what waits is passed on; None where nothing waits, or nobody has asked since."""
+        """When what waits is passed on, never if nothing does; None where that is to be worked out."""
         self._served: dict[PeerId, float] = {}
         self._eager = Eager(random_bytes)
 
     def open(self, number: int) -> None:
         """A sum begins: its messages are taken from now on."""
+        self._changed()
         if number not in self._sums:
             self._sums[number] = _Sum(Roll(number, self.own_id, self._has_enrolled))
 
@@ -180,6 +182,7 @@ class Post:
         BETWEEN_PARTNERS if there is no key: the receiver is none, or has enrolled with a key that is none.
         """
         assert isinstance(message, (*FLOODED, *ENTERED) if to is None else ROUTED)
+        self._changed()
         known, needs_key = self._sums.get(number), isinstance(message, BETWEEN_PARTNERS)
         key = self._key_with(number, to) if needs_key and to is not None else None
         if known is None or (needs_key and key is None):
@@ -216,20 +219,30 @@ class Post:
             # What came from others was news then, and is now but for claims, of which better ones may have come.
             is_settled = letter.origin != self.own_id and not isinstance(letter.message, Claimed)
             if is_settled or self._is_news(letter):
+                self._changed()
                 self._say(self._sums[relayed.number], relayed)
 
     def due(self, now: float) -> float:
         """When to `flush` next: the next moment of this peer's own, if anything waits, or when it is to say what has waited."""
-        if self._due is not None:
-            return min(self._due, self._words.due)
-        is_idle = not self._sums or not (
-            self._eager.is_due or any(known.roll.has_news for known in self._sums.values())
-        )
-        if not self._outbox and is_idle:
-            return self._words.due
-        wait_s = (self._phase_s - now) % self._hop_s
-        self._due = now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
+        if self._due is None:
+            self._due = self._next_moment(now) if self._has_something else math.inf
         return min(self._due, self._words.due)
+
+    @property
+    def _has_something(self) -> bool:
+        """Whether anything waits to be passed on."""
+        if self._outbox:
+            return True
+        return bool(self._sums) and (self._eager.is_due or any(known.roll.has_news for known in self._sums.values()))
+
+    def _next_moment(self, now: float) -> float:
+        wait_s = (self._phase_s - now) % self._hop_s
+        return now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
+
+    def _changed(self) -> None:
+        """Something may wait now. If something did already, the moment stays."""
+        if self._due == math.inf:
+            self._due = None
 
     def flush(self, neighbours: Collection[PeerId], now: float) -> list[tuple[PeerId, Relays]]:
         """What to send to whom now; nothing before it is due, or without neighbours."""
@@ -244,11 +257,15 @@ class Post:
         outgoing: dict[PeerId, list[Relayed]] = {}
         eager = self._eager.among(everybody)
         for waiting in self._outbox.values():
-            chosen = self._next(waiting, eager if waiting.relayed.is_flood else everybody)
-            if not waiting.relayed.is_flood:  # of a flood nobody asks again
-                waiting.known_to.update(dict.fromkeys(chosen))
+            relayed, had = waiting.relayed, waiting.known_to
+            chosen: Collection[PeerId]
+            if relayed.is_flood:
+                chosen = [neighbour for neighbour in eager if neighbour not in had]
+            else:
+                chosen = self._next(waiting, everybody)
+                had.update(dict.fromkeys(chosen))
             for neighbour in chosen:
-                outgoing.setdefault(neighbour, []).append(waiting.relayed)
+                outgoing.setdefault(neighbour, []).append(relayed)
         self._outbox.clear()
         entries: dict[PeerId, list[RollPart]] = {}
         for known in self._sums.values():
@@ -265,14 +282,13 @@ class Post:
 
     def lost(self, neighbour: PeerId) -> None:
         """The link to a neighbour has ended."""
+        self._changed()
         self._eager.lost(neighbour)
 
     def _next(self, waiting: _Waiting, neighbours: Collection[PeerId]) -> Collection[PeerId]:
-        """Who is to have it now, of those who can be reached."""
+        """Who is to have a message to one peer, or to the collector, now, of those who can be reached."""
         to, had = waiting.relayed.to, waiting.known_to
         others = [neighbour for neighbour in neighbours if neighbour not in had]
-        if waiting.relayed.is_flood:
-            return others
         if to is None:
             gathering = self._gathering(waiting.relayed.number)
             if gathering is None:
@@ -300,6 +316,7 @@ class Post:
     ) -> list[tuple[PeerId, Relays]]:
         """All floods of these open sums, and their rolls, for a neighbour that has just been met and may have missed some."""
         self._eager.met()
+        self._changed()
         if now - self._served.get(neighbour, float("-inf")) < every_s:
             return []
         if len(self._served) >= MAX_SERVED:
@@ -318,6 +335,7 @@ class Post:
         passes on: a flood whose signature is not the origin's, if it is of a kind that each verifies, or one that is malformed.
         What came before it has counted.
         """
+        self._changed()
         if relays.is_eager:
             self._eager.chosen_by(neighbour)
         for part in relays.roll:

@@ -224,7 +224,11 @@ class PrivatePeer:
     def tick(self, now: float, neighbours: Collection[PeerId]) -> Outbox:
         """Do what is due. neighbours: who can be reached now."""
         self._note_activity(now, is_cut_off=not neighbours)
-        self._neighbours, self._due = neighbours, None
+        self._neighbours = neighbours
+        can_go_on = any(one.can_go_on for one in self._sums.values())
+        if self._due is not None and now < self._due and not can_go_on:
+            return [*self._post.flush(neighbours, now)]  # most often
+        self._due = None
         is_due = now >= self._due_anyway
         out = self._as_planned(now) if is_due else []
         for number, one in list(self._sums.items()):
@@ -253,6 +257,7 @@ class PrivatePeer:
     def _note_activity(self, now: float, *, is_cut_off: bool = False) -> None:
         """Something is done or heard now; after a long silence contradictions may have been missed."""
         if is_cut_off or now - self._now > STOOD_STILL * self.promise.notice_s:
+            self._due = None
             for watch in self._watches.values():
                 watch.excuse(now)
         self._now = now
@@ -331,7 +336,10 @@ class PrivatePeer:
         self._note_activity(now)
         if isinstance(message, Relays):
             for letter in self._post.receive(neighbour, message):
-                out += self._on_letter(letter, now)
+                if isinstance(letter.message, ENTERED):  # most of what is heard
+                    self._on_entry(letter, now)
+                else:
+                    out += self._on_letter(letter, now)
             return out
         self._due = None
         number, inner = message.number, message.message
@@ -348,6 +356,12 @@ class PrivatePeer:
                 return self._dispatch(number, one.receive(neighbour, inner, now))
         return []
 
+    def _on_entry(self, letter: Letter, now: float) -> None:
+        """Somebody has enrolled or contributed."""
+        one = self._sums.get(letter.number)
+        if one is not None:
+            one.receive(letter.origin, letter.message, now, letter.proof)
+
     def _on_letter(self, letter: Letter, now: float) -> Outbox:
         number, message = letter.number, letter.message
         if isinstance(message, Selection):
@@ -356,9 +370,6 @@ class PrivatePeer:
             return []
         one, watch = self._sums.get(number), self._watches.get(number)
         if one is None or watch is None:
-            return []
-        if isinstance(message, ENTERED):
-            one.receive(letter.origin, message, now, letter.proof)
             return []
         self._due = None
         match message:

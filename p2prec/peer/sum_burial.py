@@ -160,7 +160,7 @@ class Burials:
 
     def _bury(self, dead: PeerId, now: float, absent_are_out: bool) -> Outgoing:
         """The best claim inherits; what a dead heir had shown to nobody is open again."""
-        best = self._claims.decide(dead, self._inherited_by(dead))
+        best = self._claims.decide(dead, self._inherited_by(dead), verified=self._is_concerned(dead))
         known = best.changes if best is not None else 0
         self._exchanger.partner_died(dead, known)
         out: Outgoing = []
@@ -181,6 +181,18 @@ class Burials:
             out += self.announce(peer, now)
         # It may have been this one's part to take masks out for others.
         return out + self._taking_out.for_the_dead()
+
+    def _is_concerned(self, dead: PeerId) -> bool:
+        """Whether what becomes of a dead peer changes what this one does: it could restore it, has an open exchange or a mask
+        with it, or what others had left may have died with it. All others only note what is said, and need not verify it.
+        """
+        return (
+            self._claims.are_made_by(self._value.own_id, dead)
+            or self._exchanger.partner == dead
+            or dead in self._roster.partners
+            or dead in self._heirs.values()
+            or self._inherited.speaks(dead)
+        )
 
     def _inherit(self, dead: PeerId) -> Outgoing:
         self._value.inherit(dead)

@@ -38,14 +38,19 @@ class Claims:
         better = {one.witness for one in self._made.get(dead, {}) if one > claim}
         return len(better - self._dead) < CLAIMS_HEARD
 
-    def decide(self, dead: PeerId, inherited_by: PeerId | None = None) -> Claim | None:
-        """The best claim of those who live and have really made it, or the one by which somebody has inherited already: in haste,
-        or this peer is late, but nobody is to be restored twice. None without any. What was said is forgotten.
+    def are_made_by(self, witness: PeerId, dead: PeerId) -> bool:
+        """Whether a witness says that it could restore a dead peer."""
+        return any(claim.witness == witness for claim in self._made.get(dead, ()))
+
+    def decide(self, dead: PeerId, inherited_by: PeerId | None = None, *, verified: bool = True) -> Claim | None:
+        """The best claim of those who live and, if it is to be verified, have really made it; or the one by which somebody has
+        inherited already: in haste, or this peer is late, but nobody is to be restored twice. None without any. What was said
+        is forgotten.
         """
         made = {claim: proof for claim, proof in self._made.pop(dead, {}).items() if claim.witness not in self._dead}
         made = {claim: proof for claim, proof in made.items() if claim.witness == inherited_by} or made
         best = heir(made)
-        while best is not None and not made.pop(best)():
+        while verified and best is not None and not made.pop(best)():
             best = heir(made)
         return best
 

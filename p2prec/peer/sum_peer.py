@@ -194,22 +194,19 @@ class SumPeer:
 
     def is_due(self, now: float) -> bool:
         """Whether a `tick` would do anything, if there are neighbours."""
-        return self._entry.can_go_on or now >= self.next_deadline
+        return self.can_go_on or now >= self.next_deadline
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether this peer's contribution waits for neighbours at most."""
+        return self._entry.can_go_on
 
     def tick(self, now: float, neighbours: list[PeerId]) -> Outgoing:
         """Do what is due. neighbours: who can be reached now."""
         out: Outgoing = []
-        steps = (
-            self._enrol,
-            self._pair,
-            lambda: self._entry.contribute(now, self._dead, self._absence.withdrawn),
-            self._recover,
-            self._taking_out.all,
-        )
-        ends = (self._end, lambda: self._decide(now), self._end_again)
         while self._phase <= _OVER and now >= self.times.start + self.times.phases[self._phase]:
             self._phase += 1
-            out += (*steps, *ends)[self._phase - 1]()
+            out += self._begin_phase(now)
         if now >= self._pair_again_at:
             self._pair_again_at = float("inf")
             out += self._pair_again() if self._phase == _PAIRING else []
@@ -233,6 +230,17 @@ class SumPeer:
         return partner, self.exchanger.offer(partner, self._rng.bytes(16), now)
 
     # --- the phases ---
+
+    def _begin_phase(self, now: float) -> Outgoing:
+        steps = (
+            self._enrol,
+            self._pair,
+            lambda: self._entry.contribute(now, self._dead, self._absence.withdrawn),
+            self._recover,
+            self._taking_out.all,
+        )
+        ends = (self._end, lambda: self._decide(now), self._end_again)
+        return (*steps, *ends)[self._phase - 1]()
 
     def _enrol(self) -> Outgoing:
         return [(None, self.roster.enrol())]

@@ -22,6 +22,7 @@ from p2prec.peer.sum_messages import (
     FLOODED,
     MAX_SEEN,
     ROUTED,
+    UNPROVEN,
     Alive,
     Claimed,
     Deposit,
@@ -109,8 +110,11 @@ _KIND_OF: Final[dict[type, SumKind]] = {
 _TYPE_OF: Final[dict[int, type]] = {int(kind): one for one, kind in _KIND_OF.items()}
 
 
-def _kinds(types: Iterable[type]) -> list[int]:
-    return [int(_KIND_OF[one]) for one in types]
+def _kinds(types: Iterable[type]) -> frozenset[SumKind]:
+    return frozenset(_KIND_OF[one] for one in types)
+
+
+_FLOODED, _ROUTED, _WORDS = _kinds(FLOODED), _kinds(ROUTED), _kinds(UNPROVEN)
 
 
 _BY_NAME: Final[dict[SumKind, type]] = {
@@ -135,7 +139,7 @@ class SumCodec:
         self.max_payload_bytes = largest + 5 * n_selected + _SHARE_OVERHEAD_BYTES
         """Of a message to a neighbour: the largest share, and the list of items."""
         largest_body = max(MAX_BOX_BYTES, 2 * MAX_SEEN * PUBLIC_KEY_BYTES, 4 * n_selected) + 64
-        self._relays = RelayCodec(largest_body, _kinds(FLOODED), _kinds(ROUTED))
+        self._relays = RelayCodec(largest_body, _FLOODED, _ROUTED)
 
     # --- on a link ---
 
@@ -187,9 +191,10 @@ class SumCodec:
         if known is not None and known.message is not None:
             return known.message
         kind = kind_of(relayed.kind)
-        if _TYPE_OF[kind] not in (FLOODED if relayed.to is None else ROUTED):
+        if kind not in (_FLOODED if relayed.to is None else _ROUTED):
             raise malformed(f"{kind.name} does not travel so")
-        message = self._message(kind, unpack_array(relayed.body, max_items=16), relayed.number)
+        fields = unpack_array(relayed.body, max_items=16)
+        message = self._word(kind, fields) if kind in _WORDS else self._message(kind, fields, relayed.number)
         if known is not None:
             known.message = message
         return message
