@@ -410,14 +410,18 @@ class Post:
         if relayed.signature in self._outbox:
             return None
         if relayed.to == self.own_id:
-            return self._own(relayed)
+            return self._own(relayed, known)
         # What is for the dead would be passed around until its hops are used up.
         if relayed.hops > 0 and relayed.to is not None and not self._is_dead(relayed.number, relayed.to):
             self._pass_on(neighbour, relayed.one_hop_on(), known.had(relayed.signature))
         return None
 
-    def _own(self, relayed: Relayed) -> Letter | None:
-        """Those who passed it on have not looked into it, so if something is wrong with it that is not the neighbour's fault."""
+    def _own(self, relayed: Relayed, known: _Sum) -> Letter | None:
+        """Those who passed it on have not looked into it, so if something is wrong with it that is not the neighbour's fault. What
+        was said again may come by several of them.
+        """
+        if relayed.signature in known.passed:
+            return None
         try:
             message = self._sealer.read(relayed)
         except RemoteMisbehaviour:
@@ -426,6 +430,7 @@ class Post:
         key = self._key_with(relayed.number, relayed.origin) if needs_key else None
         if (needs_key and key is None) or not self._sealer.is_genuine(relayed, key):
             return None
+        known.had(relayed.signature)
         return Letter(relayed.origin, relayed.number, message)
 
     def _pass_on(self, neighbour: PeerId, relayed: Relayed, known_to: dict[PeerId, None]) -> None:
