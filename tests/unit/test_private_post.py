@@ -13,6 +13,7 @@ from p2prec.identity import Identity
 from p2prec.manifest import Promise
 from p2prec.peer import post as post_module
 from p2prec.peer.eager import FEWEST
+from p2prec.peer.gathering import Gathering
 from p2prec.peer.messages import Refusal
 from p2prec.peer.post import MAX_FLOODS_OF_ONE, Post, in_frames
 from p2prec.peer.private_peer import sizes_of
@@ -68,16 +69,21 @@ def letter_key(one: PeerId, other: PeerId) -> bytes:
 class Line:
     """Peers in a row, each a neighbour of the next; posts only."""
 
-    def __init__(self, n: int, extra: tuple[tuple[int, int], ...] = ()) -> None:
+    def __init__(self, n: int, extra: tuple[tuple[int, int], ...] = (), *, gathering: Gathering | None = None) -> None:
+        """gathering: of all that is said."""
         tokens = itertools.count(1)
         signatures = Signatures()
+        self.beaten: set[SumMessage] = set()
+        """What is no news to anybody."""
         self.posts = [
             Post(
                 one.peer_id,
                 Seal(one, SWARM, CODEC, signatures),
                 lambda k: next(tokens).to_bytes(k, "big"),
                 HOP_S,
+                is_news=lambda letter: letter.message not in self.beaten,
                 key_with=lambda number, partner, own=one.peer_id: letter_key(own, partner),
+                gathering=lambda number: gathering,
             )
             for one in IDENTITIES[:n]
         ]
@@ -93,9 +99,9 @@ class Line:
     def neighbours(self, peer: int) -> list[PeerId]:
         return sorted(IDS[b] for a in (peer,) for b in range(len(self.posts)) if frozenset((a, b)) in self.links)
 
-    def settle(self) -> None:
+    def settle(self, passes: int = 40) -> None:
         """Until nothing is under way."""
-        for _ in range(40):
+        for _ in range(passes):
             for one in self.posts:
                 one.due(self.now)
             self.now += HOP_S
@@ -455,6 +461,147 @@ def test_a_message_that_goes_astray_ends() -> None:
     list(line.posts[1].receive(IDS[0], Relays((last,))))
     line.settle()
     assert line.frames == 0
+
+
+# --- words that are gathered ---
+
+LATER = 1000.0
+"""When the collector tells everybody: there is time enough to settle before."""
+CLAIM = Claimed(IDS[5], 3, True)
+
+
+def gathered(n: int = 5, collector: int = 3, extra: tuple[tuple[int, int], ...] = ()) -> Line:
+    return enrolled(Line(n, extra, gathering=Gathering(IDS[collector], LATER, 2 * LATER)))
+
+
+def heard(line: Line) -> list[int]:
+    return [len(got) for got in line.got]
+
+
+def test_a_word_goes_to_the_collector_who_tells_everybody() -> None:
+    """Those as well by whom it came: they have only passed it on."""
+    line = gathered()
+    line.frames = 0
+    line.posts[0].send(None, SUM, CLAIM, line.now)
+    line.posts[4].send(None, SUM, CLAIM, line.now)
+    line.settle()
+    assert heard(line) == [0, 0, 0, 2, 0]
+    assert line.frames == 4, "three hops and one, and nothing else"
+    line.now = LATER
+    line.settle()
+    assert heard(line) == [1, 2, 2, 2, 1]
+    assert line.frames == 8, "both words at once, over each link"
+    line.now = 2 * LATER
+    line.settle()
+    assert line.frames == 8, "whoever has heard its own word does not say it again"
+
+
+def test_the_collectors_own_words_wait_with_the_others() -> None:
+    line = gathered()
+    line.frames = 0
+    line.posts[3].send(None, SUM, CLAIM, line.now)
+    line.settle()
+    assert line.frames == 0
+    assert heard(line) == [0] * 5
+    line.now = LATER
+    line.settle()
+    assert heard(line) == [1, 1, 1, 0, 1]
+
+
+def test_of_what_was_gathered_better_claims_are_passed_on_alone() -> None:
+    line = gathered()
+    other = Claimed(IDS[5], 2, True)
+    for sender, message in ((0, CLAIM), (4, other), (3, Suspected(IDS[5], 0))):
+        line.posts[sender].send(None, SUM, message, line.now)
+    line.settle()
+    line.beaten.add(other)
+    line.now = LATER
+    line.settle()
+    assert {message for _, message in line.got[1]} == {CLAIM, Suspected(IDS[5], 0)}
+
+
+def test_a_word_that_does_not_come_back_is_said_to_everybody() -> None:
+    """The collector may have died, or suppress it."""
+    line = gathered(extra=((0, 4),))
+    line.links -= {frozenset((2, 3)), frozenset((3, 4))}
+    line.posts[0].send(None, SUM, CLAIM, line.now)
+    line.settle()
+    line.now = LATER
+    line.settle()
+    assert heard(line) == [0] * 5
+    line.now = 2 * LATER
+    line.settle()
+    assert heard(line) == [0, 1, 1, 0, 1]
+
+
+def test_unless_it_is_no_news_by_then() -> None:
+    line = gathered(extra=((0, 4),))
+    line.links -= {frozenset((2, 3)), frozenset((3, 4))}
+    line.posts[0].send(None, SUM, CLAIM, line.now)
+    line.beaten.add(CLAIM)
+    line.now = 2 * LATER
+    line.settle()
+    assert heard(line) == [0] * 5
+
+
+@pytest.mark.parametrize("message", [Alive(1), Gone()])
+def test_what_is_urgent_is_told_to_everybody_at_once(message: SumMessage) -> None:
+    line = gathered()
+    line.posts[0].send(None, SUM, message, line.now)
+    line.settle()
+    assert heard(line) == [0, 1, 1, 1, 1]
+
+
+def test_so_is_what_is_said_when_the_collector_has_spoken() -> None:
+    line = gathered()
+    line.now = LATER
+    line.posts[0].send(None, SUM, CLAIM, line.now)
+    line.settle()
+    assert heard(line) == [0, 1, 1, 1, 1]
+
+
+def test_what_comes_to_the_collector_late_is_told_at_once() -> None:
+    line = gathered()
+    line.posts[0].send(None, SUM, CLAIM, LATER - 1)
+    line.now = LATER + 1
+    line.settle()
+    assert heard(line) == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "relayed",
+    [
+        replace(sealed(CLAIM), body=b"\x91\xc0", hops=5),
+        replace(sealed(Alive(1)), signature=bytes(64), hops=5),
+    ],
+    ids=["malformed", "forged"],
+)
+def test_who_brings_it_to_the_collector_is_not_to_blame(relayed: Relayed) -> None:
+    line = gathered()
+    assert list(line.posts[3].receive(IDS[2], Relays((relayed,)))) == []
+    line.now = LATER
+    line.settle()
+    assert heard(line) == [0] * 5
+
+
+def test_on_its_way_to_the_collector_a_word_has_so_many_hops() -> None:
+    line = gathered()
+    list(line.posts[1].receive(IDS[0], Relays((replace(sealed(CLAIM), hops=1),))))
+    line.settle()
+    assert heard(line) == [0] * 5
+
+
+def test_who_sends_a_word_back_to_its_origin_alone_does_not_suppress_it() -> None:
+    line = gathered(extra=((0, 4),))
+    line.links -= {frozenset((2, 3)), frozenset((3, 4))}
+    line.posts[0].send(None, SUM, CLAIM, line.now)
+    line.settle(1)
+    mine = line.posts[0]._words._awaited
+    (waiting,) = mine.values()
+    assert list(line.posts[0].receive(IDS[1], Relays((waiting.relayed,)))) == []
+    assert not mine
+    line.settle()
+    assert heard(line) == [0, 0, 0, 0, 1], "passed on to all but the neighbour that has it"
 
 
 def test_frames_are_bounded() -> None:
