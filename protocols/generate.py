@@ -399,9 +399,9 @@ def _refuse_by_order_and_signature(files: Files, add: Add) -> None:
     hello = [MANIFEST.swarm_id, INSTANCES["alice"], NONCES["alice"], 4001, 12, ""]
     stranger = forge(MessageType.PING, PING, 1, sender=MALLORY)
     add(Refusal.FORGED, "by-another-key", stranger, "signed with the stranger's key", after=GREETED)
-    flipped = pack(dataclasses.replace(changed, payload=changed.payload[:-1] + b"?"))
+    flipped = pack(msgspec.structs.replace(changed, payload=changed.payload[:-1] + b"?"))
     add(Refusal.FORGED, "payload", flipped, "one byte of the payload was changed", after=GREETED)
-    retyped = pack(dataclasses.replace(changed, kind=MessageType.PONG))
+    retyped = pack(msgspec.structs.replace(changed, kind=MessageType.PONG))
     add(Refusal.FORGED, "type", retyped, "a PING sent on as a PONG", after=GREETED)
     misdirected = forge(MessageType.PING, PING, 1, receiver=MALLORY)
     add(Refusal.FORGED, "to-another-peer", misdirected, "Alice signed this for the stranger", after=GREETED)
@@ -411,7 +411,7 @@ def _refuse_by_order_and_signature(files: Files, add: Add) -> None:
     add(Refusal.FORGED, "from-an-earlier-session", earlier, "recorded when Bob had another nonce", after=GREETED)
     other = forge(MessageType.PING, PING, 1, swarm_id=OTHER_SWARM)
     add(Refusal.FORGED, "for-another-swarm", other, "signed for another swarm", after=GREETED)
-    unsigned = pack(dataclasses.replace(unpack(files[HELLO_FILE]), signature=bytes(64)))
+    unsigned = pack(msgspec.structs.replace(unpack(files[HELLO_FILE]), signature=bytes(64)))
     add(Refusal.FORGED, "hello", unsigned, "a HELLO with a signature of zeros")
 
     add(Refusal.REPLAYED, "hello", files[HELLO_FILE], "the HELLO again", after=GREETED)

@@ -12,8 +12,9 @@ import bisect
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from p2prec.identity import peer_id_of
 from p2prec.peer.sum_messages import Letter, Relayed
@@ -58,8 +59,7 @@ def gathering(
     return Gathering(collector, began + HOLD * times.notice_s, began + PATIENCE * times.notice_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(Struct, frozen=True):
     relayed: Relayed
     letter: Letter
     at: float

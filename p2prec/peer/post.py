@@ -23,6 +23,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.peer.eager import Eager
 from p2prec.peer.gathering import Gathering, Words
@@ -92,8 +94,7 @@ class Sealer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct):
     relayed: Relayed
     known_to: dict[PeerId, None]
     """Neighbours that have it, in the order in which it came from them or was sent there."""
@@ -417,8 +418,8 @@ class Post:
         return None
 
     def _own(self, relayed: Relayed, known: _Sum) -> Letter | None:
-        """Those who passed it on have not looked into it, so if something is wrong with it that is not the neighbour's fault. What
-        was said again may come by several of them.
+        """Those who passed it on have not looked into it, so if something is wrong with it that is not the neighbour's fault.
+        What was said again may come by several of them.
         """
         if relayed.signature in known.passed:
             return None

@@ -13,6 +13,8 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from p2prec.peer.sum_messages import (
     MAX_DISTANCE,
     Contributed,
@@ -35,8 +37,7 @@ PART_ENTRIES = 256
 """Of either kind in one part of the roll; a frame has room for several."""
 
 
-@dataclass(slots=True)
-class _Member:
+class _Member(Struct):
     """What is known of one participant."""
 
     enrolment: Enrolment

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import Identity
@@ -17,8 +18,7 @@ from p2prec.wire.session import Session
 from p2prec.wire.signatures import StandIns
 
 
-@dataclass(frozen=True, slots=True)
-class SendFrame:
+class SendFrame(Struct, frozen=True):
     """Send these bytes as one frame on this link."""
 
     link: int

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
 import msgpack
+from msgspec import Struct
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import SIGNATURE_BYTES
@@ -29,8 +29,7 @@ _MAX_FIELDS = 64
 _MAX_SEQUENCE = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """A frame, taken apart but not yet believed."""
 
     kind: MessageType

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
+from msgspec import Struct
 
 from p2prec.errors import RemoteMisbehaviour
 from p2prec.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
@@ -31,8 +31,7 @@ _REMEMBERED, _REMEMBERED_BYTES = 4096, 512
 """Relayed messages that need not be checked again, of so many bytes at most: together about five megabytes."""
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Struct):
     """A relayed message that was checked."""
 
     relayed: Relayed
