@@ -97,8 +97,9 @@ class Identity:
 class Verifier:
     """Checks one peer's signatures; keeps the parsed key, so that checking many is cheap."""
 
-    def __init__(self, peer_id: PeerId) -> None:
-        self.public_bytes = public_bytes_of(peer_id)
+    def __init__(self, public_bytes: bytes) -> None:
+        """Raises ValueError for a key that is no point of the curve."""
+        self.public_bytes = public_bytes
         self._key = Ed25519PublicKey.from_public_bytes(self.public_bytes)
 
     def is_valid(self, signature: bytes, data: bytes) -> bool:

@@ -51,6 +51,8 @@ from p2prec.peer.sum_messages import (
 )
 from p2prec.types import PeerId
 
+DETOUR = 4
+"""What is said again goes at most twice as far as its receiver is, and so many hops more."""
 MAX_FLOODS_OF_ONE = 1024
 """Of one origin in one sum. An honest one has a few words for each peer that dies near it."""
 MAX_FLOODS = 200_000
@@ -194,9 +196,11 @@ class Post:
         if isinstance(message, Contributes):
             known.roll.contribute(message.word)
             return
-        relayed = self._sealer.seal(to, number, self._random_bytes(8), MAX_HOPS, message, key)
+        is_repeated = to is not None and (to, type(message)) in known.said
+        # Whoever does not answer may be dead, and is not to be looked for everywhere by each of these.
+        hops = min(MAX_HOPS, 2 * known.roll.hops_to(to) + DETOUR) if is_repeated and to is not None else MAX_HOPS
+        relayed = self._sealer.seal(to, number, self._random_bytes(8), hops, message, key)
         if to is not None:
-            is_repeated = (to, type(message)) in known.said
             known.said.add((to, type(message)))
             self._outbox[relayed.signature] = _Waiting(relayed, known.had(relayed.signature), is_repeated)
             return

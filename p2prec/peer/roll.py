@@ -83,6 +83,11 @@ class Roll:
         member = self._members.get(peer)
         return [] if member is None else [neighbour for _, neighbour in member.ways]
 
+    def hops_to(self, peer: PeerId) -> int:
+        """How far away a participant is on the shortest way that is known; MAX_DISTANCE if none is."""
+        member = self._members.get(peer)
+        return member.ways[0][0] + 1 if member is not None and member.ways else MAX_DISTANCE
+
     # --- what this peer says ---
 
     def enrol(self, enrolment: Enrolment) -> None:

@@ -92,7 +92,8 @@ class Absence:
         """A peer's value is without an owner's mask with an absent one. The owner is the peer itself, or a dead one for which it
         has taken the mask out.
         """
-        if self._roster.are_partners(message.owner, message.absent):
+        is_own_matter = message.owner in self._roster.partners or message.absent in self._roster.partners
+        if is_own_matter and self._roster.are_partners(message.owner, message.absent):
             self._taken_out.hear((message.owner, message.absent), peer, message.changes, proof)
 
     def to_return(self, owner: PeerId) -> list[Returned]:
@@ -116,6 +117,8 @@ class Absence:
     def on_returned(self, sender: PeerId, message: Returned, proof: Proof = proven) -> None:
         """Collect shares of a dead peer's mask key."""
         owner, absent = message.owner, message.absent
+        if absent not in self._roster.partners:
+            return  # others take that mask out
         if self._roster.are_partners(owner, absent) and self._roster.are_partners(owner, sender):
             self._returned.hear((owner, absent), sender, (message.number, message.share), proof)
 

@@ -12,6 +12,7 @@ from p2prec.peer.messages import Hello, Message, Refusal
 from p2prec.types import PeerId, SwarmId
 from p2prec.wire.codec import Codec, MessageType
 from p2prec.wire.envelope import NO_SESSION, NO_SIGNATURE, Envelope, pack, session_id, signature_input, unpack
+from p2prec.wire.peer_keys import key_of
 from p2prec.wire.signatures import StandIns
 
 
@@ -41,7 +42,7 @@ class Session:
         """
         self._identity = identity
         self._swarm_id = swarm_id
-        self._remote = Verifier(remote_id)
+        self._remote = Verifier(key_of(remote_id))
         self._stand_ins = stand_ins
         self._codec = codec
         self._nonce = session_nonce

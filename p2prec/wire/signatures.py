@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from p2prec.identity import Verifier
 from p2prec.types import PeerId
+from p2prec.wire.peer_keys import key_of
 
 MAX_VERIFIERS = 4096
 MAX_GOOD = 1 << 17
@@ -37,7 +38,7 @@ class Signatures:
             self._good.popitem(last=False)
 
     def _verifier(self, peer: PeerId) -> Verifier:
-        verifier = self._verifiers.pop(peer, None) or Verifier(peer)
+        verifier = self._verifiers.pop(peer, None) or Verifier(key_of(peer))
         self._verifiers[peer] = verifier
         if len(self._verifiers) > MAX_VERIFIERS:
             self._verifiers.popitem(last=False)

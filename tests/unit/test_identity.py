@@ -59,12 +59,12 @@ def test_a_key_of_another_length_has_no_peer_id(n_bytes: int) -> None:
 
 def test_signatures() -> None:
     identity = Identity.from_seed(SPEC_SEED)
-    verifier = Verifier(identity.peer_id)
+    verifier = Verifier(identity.public_bytes)
     signature = identity.sign(b"data")
     assert verifier.is_valid(signature, b"data")
     assert not verifier.is_valid(signature, b"other data")
     assert not verifier.is_valid(signature[:-1], b"data")
-    assert not Verifier(Identity.generate().peer_id).is_valid(signature, b"data")
+    assert not Verifier(Identity.generate().public_bytes).is_valid(signature, b"data")
 
 
 def test_save_and_load(tmp_path: Path) -> None:
