@@ -157,6 +157,8 @@ class Post:
         would carry each flood both ways."""
         self._due: float | None = None
         """When what waits is passed on, never if nothing does; None where that is to be worked out."""
+        self._later: float | None = None
+        """When something is to be said that was gathered, or has not come back; None where that is to be worked out."""
         self._served: dict[PeerId, float] = {}
         self._eager = Eager(random_bytes)
 
@@ -170,6 +172,7 @@ class Post:
         """It is over: all that is kept of it is dropped."""
         self._sums.pop(number, None)
         self._words.forget(number)
+        self._changed()
 
     @property
     def open_sums(self) -> Collection[int]:
@@ -194,7 +197,8 @@ class Post:
             known.roll.enrol(self._sealer.enrol(number, message))
             return
         if isinstance(message, Contributes):
-            known.roll.contribute(message.word)
+            gathering = self._gathering(number)
+            known.roll.contribute(message.word, gathering if gathering is not None and now < gathering.until else None)
             return
         is_repeated = to is not None and (to, type(message)) in known.said
         # Whoever does not answer may be dead, and is not to be looked for everywhere by each of these.
@@ -220,18 +224,29 @@ class Post:
 
     def _say_what_has_waited(self, now: float) -> None:
         """As the collector what was gathered, and what has not come back of this peer's own words."""
+        if now < self._waits_until:
+            return
+        self._changed()
+        for known in self._sums.values():
+            known.roll.say_what_has_waited(now)
         for relayed, letter in self._words.take(now):
             # What came from others was news then, and is now but for claims, of which better ones may have come.
             is_settled = letter.origin != self.own_id and not isinstance(letter.message, Claimed)
             if is_settled or self._is_news(letter):
-                self._changed()
                 self._say(self._sums[relayed.number], relayed)
 
     def due(self, now: float) -> float:
         """When to `flush` next: the next moment of this peer's own, if anything waits, or when it is to say what has waited."""
         if self._due is None:
             self._due = self._next_moment(now) if self._has_something else math.inf
-        return min(self._due, self._words.due)
+        return min(self._due, self._waits_until)
+
+    @property
+    def _waits_until(self) -> float:
+        """When something is to be said that waits."""
+        if self._later is None:
+            self._later = min([self._words.due, *(known.roll.due for known in self._sums.values())])
+        return self._later
 
     @property
     def _has_something(self) -> bool:
@@ -245,7 +260,8 @@ class Post:
         return now + (wait_s if wait_s > 0.01 * self._hop_s else wait_s + self._hop_s)
 
     def _changed(self) -> None:
-        """Something may wait now. If something did already, the moment stays."""
+        """Something may wait now. If something was to be passed on already, the moment stays."""
+        self._later = None
         if self._due == math.inf:
             self._due = None
 
@@ -273,8 +289,9 @@ class Post:
                 outgoing.setdefault(neighbour, []).append(relayed)
         self._outbox.clear()
         entries: dict[PeerId, list[RollPart]] = {}
-        for known in self._sums.values():
-            for to, part in known.roll.flush(everybody, eager):
+        for number, known in self._sums.items():
+            gathering = self._gathering(number) if known.roll.has_news else None
+            for to, part in known.roll.flush(everybody, eager, gathering):
                 entries.setdefault(to, []).append(part)
         out: list[tuple[PeerId, Relays]] = []
         for to in sorted(outgoing.keys() | entries.keys() | newly_chosen):
@@ -346,7 +363,8 @@ class Post:
         for part in relays.roll:
             known = self._sums.get(part.number)
             if known is not None:
-                for origin, message, proof in known.roll.hear(neighbour, part):
+                gathering = self._gathering(part.number) if part.is_gathered else None
+                for origin, message, proof in known.roll.hear(neighbour, part, gathering):
                     yield Letter(origin, part.number, message, proof)
         for relayed in relays.relays:
             known = self._sums.get(relayed.number)

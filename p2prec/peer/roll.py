@@ -10,11 +10,13 @@ from __future__ import annotations
 import bisect
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from p2prec.peer.gathering import Gathering
 from p2prec.peer.sum_messages import (
     MAX_DISTANCE,
     Contributed,
@@ -73,10 +75,20 @@ class Roll:
         self._number, self._own_id, self._is_genuine = number, own_id, is_genuine
         self._members: dict[PeerId, _Member] = {}
         self._news = _News()
+        self._held: dict[PeerId, None] = {}
+        """As the collector: whose contributions wait until everybody is told."""
+        self._held_until = math.inf
+        self._to_bring: dict[PeerId, tuple[bytes, PeerId | None]] = {}
+        """By whose contribution it is: its word, to be brought to the collector, and the neighbour that it came from."""
+        self._brought: set[PeerId] = set()
+        """Whose were brought."""
+        self._back_by = math.inf
+        """When this peer tells everybody of its own contribution, if it has not come back."""
 
     @property
     def has_news(self) -> bool:
-        return bool(self._news.enrolled or self._news.contributed)
+        """Whether there is anything to pass on."""
+        return bool(self._news.enrolled or self._news.contributed or self._to_bring)
 
     def ways(self, peer: PeerId) -> list[PeerId]:
         """Neighbours from which a participant's enrolment came, the nearest to it first."""
@@ -94,16 +106,28 @@ class Roll:
         self._members[self._own_id] = _Member(enrolment, 0, [], is_genuine=True)
         self._news.enrolled[self._own_id] = set()
 
-    def contribute(self, word: bytes) -> None:
-        """Dropped if this peer has not enrolled."""
-        if self._own_id in self._members:
-            self._members[self._own_id].word = word
+    def contribute(self, word: bytes, gathering: Gathering | None) -> None:
+        """Dropped if this peer has not enrolled. gathering: of what is said now; None: everybody tells everybody."""
+        if self._own_id not in self._members:
+            return
+        self._members[self._own_id].word = word
+        if gathering is None:
             self._news.contributed[self._own_id] = set()
+        elif gathering.collector == self._own_id:
+            self._hold(self._own_id, gathering.until)
+        else:
+            self._bring(self._own_id, word, None)
+            self._back_by = gathering.back_by
 
     # --- what others say ---
 
-    def hear(self, neighbour: PeerId, part: RollPart) -> Iterator[tuple[PeerId, Enrol | Contributes, Proof]]:
-        """Take what a neighbour has of the roll. Gives what is new: who says what, and its proof."""
+    def hear(
+        self, neighbour: PeerId, part: RollPart, gathering: Gathering | None = None
+    ) -> Iterator[tuple[PeerId, Enrol | Contributes, Proof]]:
+        """Take what a neighbour has of the roll. Gives what is new: who says what, and its proof.
+
+        gathering: of what is said now.
+        """
         members, waiting = self._members, self._news.enrolled
         for enrolled in part.enrolled:
             enrolment = enrolled.enrolment
@@ -118,18 +142,64 @@ class Roll:
             elif enrolment.origin != self._own_id and self._is_new(neighbour, enrolled, member):
                 proof = functools.partial(self._is_genuine, self._number, enrolment)
                 yield enrolment.origin, Enrol(enrolment.mask_key, enrolment.commitment), proof
+        if part.is_gathered:
+            yield from self._gather(neighbour, part.contributed, gathering)
+            return
         for origin, word in part.contributed:
-            member = self._members.get(origin)
-            if member is None or origin == self._own_id:
+            member = members.get(origin)
+            if member is None:
                 continue
             if member.word:
                 known_to = self._news.contributed.get(origin)
                 if known_to is not None:
                     known_to.add(neighbour)
-            elif hashlib.sha256(word).digest() == member.enrolment.commitment:
+                elif origin == self._own_id and self._back_by < math.inf and word == member.word:
+                    self._back_by = math.inf
+                    self._news.contributed[origin] = {neighbour}
+            elif origin != self._own_id and hashlib.sha256(word).digest() == member.enrolment.commitment:
                 member.word = word
                 self._news.contributed[origin] = {neighbour}
                 yield origin, Contributes(word), proven
+
+    def _gather(
+        self, neighbour: PeerId, contributed: Collection[Contributed], gathering: Gathering | None
+    ) -> Iterator[tuple[PeerId, Contributes, Proof]]:
+        """Contributions on their way to the collector, who is perhaps this peer. They count for it, and for nobody on the way."""
+        for origin, word in contributed if gathering is not None else ():
+            member = self._members.get(origin)
+            if member is None or member.word or origin in self._brought or gathering is None:
+                continue
+            if hashlib.sha256(word).digest() != member.enrolment.commitment:
+                continue
+            if gathering.collector == self._own_id:
+                member.word = word
+                self._hold(origin, gathering.until)
+                yield origin, Contributes(word), proven
+            else:
+                self._bring(origin, word, neighbour)
+
+    def _hold(self, origin: PeerId, until: float) -> None:
+        """As the collector."""
+        self._held[origin], self._held_until = None, until
+
+    def _bring(self, origin: PeerId, word: bytes, source: PeerId | None) -> None:
+        """To the collector, once."""
+        self._brought.add(origin)
+        self._to_bring[origin] = word, source
+
+    @property
+    def due(self) -> float:
+        """When there is something to tell everybody that has waited (`say_what_has_waited`)."""
+        return min(self._held_until if self._held else math.inf, self._back_by)
+
+    def say_what_has_waited(self, now: float) -> None:
+        """As the collector what was gathered, and this peer's own contribution if it has not come back."""
+        if self._held and now >= self._held_until:
+            self._news.contributed.update((origin, set()) for origin in self._held)
+            self._held.clear()
+        if now >= self._back_by:
+            self._back_by = math.inf
+            self._news.contributed[self._own_id] = set()
 
     def _is_new(self, neighbour: PeerId, enrolled: Enrolled, member: _Member | None) -> bool:
         """Note an enrolment of somebody of whom this peer knows none, or another; whether it counts from now on."""
@@ -148,6 +218,7 @@ class Roll:
         )
         self._news.enrolled[origin] = {neighbour}
         self._news.contributed.pop(origin, None)
+        self._held.pop(origin, None)
         return True
 
     def _replaces(self, member: _Member, other: Enrolment) -> bool:
@@ -161,12 +232,16 @@ class Roll:
 
     # --- passing on ---
 
-    def flush(self, neighbours: Collection[PeerId], eager: Collection[PeerId]) -> Iterator[tuple[PeerId, RollPart]]:
+    def flush(
+        self, neighbours: Collection[PeerId], eager: Collection[PeerId], gathering: Gathering | None = None
+    ) -> Iterator[tuple[PeerId, RollPart]]:
         """What to tell whom; with it all news have been told. eager: of the neighbours those to whom floods go. Enrolments go to
-        all, since their ways are those of messages to one peer, and are to be short.
+        all, since their ways are those of messages to one peer, and are to be short. gathering: of what is said now.
         """
         if not self.has_news:
             return
+        if self._to_bring:
+            yield from self._bringing(neighbours, gathering)
         news, self._news = self._news, _News()
         for neighbour in neighbours:
             enrolled = [peer for peer, known_to in news.enrolled.items() if neighbour not in known_to]
@@ -175,6 +250,24 @@ class Roll:
                 contributed = [peer for peer, known_to in news.contributed.items() if neighbour not in known_to]
             for part in self._parts(enrolled, contributed):
                 yield neighbour, part
+
+    def _bringing(
+        self, neighbours: Collection[PeerId], gathering: Gathering | None
+    ) -> Iterator[tuple[PeerId, RollPart]]:
+        """Each a step nearer to the collector. What finds no way is told to everybody by whose it is."""
+        to_bring, self._to_bring = self._to_bring, {}
+        if gathering is None:
+            return
+        collector = gathering.collector
+        ways = [collector] if collector in neighbours else [way for way in self.ways(collector) if way in neighbours]
+        by_way: dict[PeerId, list[Contributed]] = {}
+        for origin, (word, source) in to_bring.items():
+            way = next((way for way in ways if way != source), None)
+            if way is not None:
+                by_way.setdefault(way, []).append(Contributed(origin, word))
+        for way, rows in by_way.items():
+            for start in range(0, len(rows), PART_ENTRIES):
+                yield way, RollPart(self._number, (), tuple(rows[start : start + PART_ENTRIES]), is_gathered=True)
 
     def everything(self) -> list[RollPart]:
         """All that this peer knows, for a neighbour that may have missed it."""

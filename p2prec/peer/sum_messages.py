@@ -404,6 +404,8 @@ class RollPart(Struct, frozen=True):
     """Of the sum: 1 or 2."""
     enrolled: tuple[Enrolled, ...]
     contributed: tuple[Contributed, ...]
+    is_gathered: bool = False
+    """Whether the contributions are on their way to the collector, who is to tell everybody."""
 
     @property
     def size(self) -> int:

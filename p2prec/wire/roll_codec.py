@@ -35,23 +35,26 @@ class RollCodec:
         self._rows: dict[bytes, bytes] = {}
         """By signature."""
 
-    def pack(self, part: RollPart) -> tuple[int, bytes, bytes]:
+    def pack(self, part: RollPart) -> tuple[int, bytes, bytes, bool]:
         """The elements of a part of the roll."""
         enrolled = b"".join([self._row(one.enrolment) + _DISTANCES[one.distance] for one in part.enrolled])
         contributed = b"".join([_CONTRIBUTED.pack(key_of(origin), word) for origin, word in part.contributed])
-        return part.number, enrolled, contributed
+        return part.number, enrolled, contributed, part.is_gathered
 
     def read(self, fields: Any) -> RollPart:
         """A part of the roll, from outside. Raises RemoteMisbehaviour ("malformed")."""
         if not isinstance(fields, tuple):
             raise malformed("a part of the roll is not an array")
-        number, enrolled, contributed = exactly(fields, 3)
+        number, enrolled, contributed, is_gathered = exactly(fields, 4)
+        if not isinstance(is_gathered, bool):
+            raise malformed("whether contributions are gathered is no boolean")
         _check(enrolled, "enrolled", _ENROLLED_BYTES)
         _check(contributed, "contributed", _CONTRIBUTED.size)
         return RollPart(
             uint(number, "sum", 1, PAIRS),
             tuple([self._enrolled(enrolled, start) for start in range(0, len(enrolled), _ENROLLED_BYTES)]),
             tuple([Contributed(peer_of_key(key), word) for key, word in _CONTRIBUTED.iter_unpack(contributed)]),
+            is_gathered,
         )
 
     def _enrolled(self, rows: bytes, start: int) -> Enrolled:

@@ -136,10 +136,11 @@ class Forger:
             return frame
         is_eager, roll, relayed = msgpack.unpackb(fields[3])
         entries = [
-            [number, self._enrolled(enrolled), self._contributed(contributed)] for number, enrolled, contributed in roll
+            [number, self._enrolled(enrolled), self._contributed(contributed), is_gathered]
+            for number, enrolled, contributed, is_gathered in roll
         ]
         claims = [claim for one in relayed for claim in self._claims(one)]
-        self.n_forged += len(claims) + sum(len(enrolled) // 161 for _, enrolled, _ in roll)
+        self.n_forged += len(claims) + sum(len(enrolled) // 161 for _, enrolled, _, _ in roll)
         fields[3] = msgpack.packb([is_eager, [*entries, *roll], [*claims, *relayed]])
         return msgpack.packb(fields)
 

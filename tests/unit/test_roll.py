@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import pytest
 from msgspec.structs import replace
 
 from p2prec.peer import roll as roll_module
+from p2prec.peer.gathering import Gathering
 from p2prec.peer.roll import MAX_OTHERS, MAX_ROUTES, PART_ENTRIES, Roll
 from p2prec.peer.sum_messages import MAX_DISTANCE, Contributed, Contributes, Enrol, Enrolled, Enrolment, RollPart
 from p2prec.types import PeerId
@@ -80,10 +82,10 @@ def test_who_has_said_the_word_of_an_enrolment_has_contributed() -> None:
 
 def test_what_this_peer_says_itself_goes_to_all() -> None:
     roll = Roll(SUM, OWN, Asked())
-    roll.contribute(word_of(OWN))
+    roll.contribute(word_of(OWN), None)
     assert not roll.has_news
     roll.enrol(entry(OWN).enrolment)
-    roll.contribute(word_of(OWN))
+    roll.contribute(word_of(OWN), None)
     assert heard(roll, entry(OWN, b"of an earlier run"), contributed=(Contributed(OWN, b"x"),)) == []
     assert {to for to, _ in roll.flush([NEIGHBOUR, FAR], [NEIGHBOUR, FAR])} == {NEIGHBOUR, FAR}
     assert roll.everything() == [RollPart(SUM, (entry(OWN),), (Contributed(OWN, word_of(OWN)),))]
@@ -129,6 +131,105 @@ def test_the_nearest_ways_are_kept() -> None:
         heard(roll, entry("a", distance=distance), neighbour=PeerId(neighbour))
     assert roll.ways(PeerId("a")) == [PeerId("b"), PeerId("c"), PeerId("d")][:MAX_ROUTES]
     assert roll.ways(PeerId("unknown")) == []
+
+
+HERE, THERE = Gathering(OWN, 3.0, 6.0), Gathering(PeerId("collector"), 3.0, 6.0)
+"""This peer is the collector, and another is."""
+
+
+def gathered(roll: Roll, *names: str, gathering: Gathering | None = HERE) -> list[PeerId]:
+    words = tuple(Contributed(PeerId(name), word_of(name)) for name in names)
+    part = RollPart(SUM, (), words, is_gathered=True)
+    return [origin for origin, _, _ in roll.hear(NEIGHBOUR, part, gathering)]
+
+
+def members(*names: str) -> Roll:
+    roll = Roll(SUM, OWN, Asked())
+    roll.enrol(entry(OWN).enrolment)
+    heard(roll, *(entry(name) for name in names))
+    passed_on(roll)
+    return roll
+
+
+def rows_to(
+    roll: Roll, gathering: Gathering | None, neighbours: tuple[PeerId, ...] = (NEIGHBOUR, FAR)
+) -> dict[str, list[str]]:
+    """By neighbour: whose contributions are on their way to the collector there."""
+    parts = list(roll.flush(neighbours, neighbours, gathering))
+    assert all(part.is_gathered for _, part in parts)
+    return {to: [one.origin for one in part.contributed] for to, part in parts}
+
+
+def test_the_collector_tells_everybody_of_what_was_gathered_at_once() -> None:
+    roll = members("a", "b")
+    assert gathered(roll, "a", "unknown") == [PeerId("a")]
+    roll.contribute(word_of(OWN), HERE)
+    assert gathered(roll, "b", "a") == [PeerId("b")]
+    assert roll.due == 3.0
+    roll.say_what_has_waited(2.9)
+    assert not roll.has_news
+    roll.say_what_has_waited(3.0)
+    assert [one.origin for one in passed_on(roll, NEIGHBOUR)[1]] == ["a", OWN, "b"], "also whom it came from"
+    assert roll.due == math.inf
+
+
+def test_others_bring_it_a_step_nearer_once_and_have_not_heard_it() -> None:
+    roll = members("a")
+    heard(roll, entry("collector", distance=2), neighbour=FAR)
+    passed_on(roll)
+    assert gathered(roll, "a", gathering=THERE) == []
+    assert rows_to(roll, THERE) == {FAR: ["a"]}
+    assert gathered(roll, "a", gathering=THERE) == []
+    assert not roll.has_news
+    assert heard(roll, contributed=(Contributed(PeerId("a"), word_of("a")),)) == [
+        (PeerId("a"), Contributes(word_of("a")))
+    ]
+    assert [one.origin for one in passed_on(roll)[1]] == ["a"]
+
+
+def test_it_is_not_brought_back_to_whom_it_came_from_nor_in_a_sum_without_collectors() -> None:
+    roll = members("a", "b")
+    heard(roll, entry("collector", distance=2))
+    passed_on(roll)
+    gathered(roll, "a", gathering=THERE)
+    assert rows_to(roll, THERE) == {}
+    assert gathered(roll, "b", gathering=None) == []
+    assert not roll.has_news
+
+
+def test_words_that_are_not_their_origins_are_not_brought() -> None:
+    roll = members("a")
+    part = RollPart(SUM, (), (Contributed(PeerId("a"), b"another"),), is_gathered=True)
+    assert list(roll.hear(NEIGHBOUR, part, THERE)) == list(roll.hear(NEIGHBOUR, part, HERE)) == []
+    assert not roll.has_news
+    assert gathered(roll, "a") == [PeerId("a")]
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_whoever_does_not_hear_of_its_own_contribution_tells_everybody(comes_back: bool) -> None:
+    roll = members("collector")
+    roll.contribute(word_of(OWN), THERE)
+    assert rows_to(roll, THERE, (PeerId("collector"), FAR)) == {"collector": [OWN]}
+    assert roll.due == 6.0
+    own = Contributed(OWN, word_of(OWN))
+    if comes_back:
+        assert heard(roll, contributed=(own,)) == []
+        assert roll.due == math.inf
+        assert passed_on(roll, FAR)[1] == [own]
+        assert passed_on(roll, NEIGHBOUR)[1] == []
+    roll.say_what_has_waited(6.0)
+    assert passed_on(roll, NEIGHBOUR)[1] == ([] if comes_back else [own])
+
+
+def test_with_a_forged_enrolment_goes_what_was_gathered_under_it() -> None:
+    roll = members()
+    forged = Enrolled(replace(entry("a", b"made up").enrolment, commitment=hashlib.sha256(b"forger's").digest()))
+    heard(roll, forged)
+    part = RollPart(SUM, (), (Contributed(PeerId("a"), b"forger's"),), is_gathered=True)
+    assert [origin for origin, _, _ in roll.hear(NEIGHBOUR, part, HERE)] == ["a"]
+    heard(roll, entry("a"))
+    roll.say_what_has_waited(3.0)
+    assert passed_on(roll)[1] == []
 
 
 def test_the_shortest_way_that_is_known_when_it_is_passed_on_counts() -> None:

@@ -259,7 +259,7 @@ def test_what_comes_again_is_known_whatever_its_hops_and_nothing_else_is() -> No
 
 def test_what_is_passed_on_is_as_it_came() -> None:
     long = relayed(kind=SumKind.MASKED, to=KEY, body=bytes(2000), signature=bytes(range(64)))
-    rows = [[1, ENROLLED + ENROLLED[:-1] + b"\0", CONTRIBUTED]]
+    rows = [[1, ENROLLED + ENROLLED[:-1] + b"\0", CONTRIBUTED, False], [1, b"", CONTRIBUTED, True]]
     for _ in range(2):
         payload = msgpack.packb([True, rows, [RELAYED, long, relayed(hops=3)]])
         assert CODEC.encode(CODEC.decode(MessageType.RELAYS, payload)) == (MessageType.RELAYS, payload)
@@ -275,22 +275,25 @@ def test_parts_of_the_roll_are_checked() -> None:
         return message
 
     assert read().is_eager
-    (part,) = read([2, ENROLLED, CONTRIBUTED * 2]).roll
+    (part,) = read([2, ENROLLED, CONTRIBUTED * 2, False]).roll
     assert part.number == 2
     assert part.enrolled == (
         Enrolled(Enrolment(PEER.peer_id, bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 128))), distance=7),
     )
     assert part.contributed == ((PEER.peer_id, bytes(range(32))),) * 2
-    assert read([1, ENROLLED * PART_ENTRIES, CONTRIBUTED * PART_ENTRIES], [2, b"", b""]).roll[0].number == 1
+    assert (
+        read([1, ENROLLED * PART_ENTRIES, CONTRIBUTED * PART_ENTRIES, False], [2, b"", b"", True]).roll[0].number == 1
+    )
     for wrong in (
-        *([0, b"", b""], [3, b"", b""], [True, b"", b""], [1, b""], [1, b"", b"", b""], 1, [1, "", b""], [1, b"", 0]),
+        *([0, b"", b"", False], [3, b"", b"", False], [True, b"", b"", False], [1, "", b"", False], [1, b"", 0, False]),
+        *([1, b"", b""], [1, b"", b"", False, False], 1, [1, b"", b"", 0]),
         *(
-            [1, ENROLLED[:-1], b""],
-            [1, ENROLLED + b"\1", b""],
-            [1, ENROLLED[:-1] + b"\x21", b""],
-            [1, b"", CONTRIBUTED[1:]],
+            [1, ENROLLED[:-1], b"", False],
+            [1, ENROLLED + b"\1", b"", False],
+            [1, ENROLLED[:-1] + b"\x21", b"", False],
+            [1, b"", CONTRIBUTED[1:], False],
         ),
-        *([1, ENROLLED * (PART_ENTRIES + 1), b""], [1, b"", CONTRIBUTED * (PART_ENTRIES + 1)]),
+        *([1, ENROLLED * (PART_ENTRIES + 1), b"", False], [1, b"", CONTRIBUTED * (PART_ENTRIES + 1), False]),
     ):
         with pytest.raises(RemoteMisbehaviour, match="malformed"):
             read(wrong)
@@ -307,7 +310,7 @@ def test_a_frame_of_too_many_relayed_messages_is_malformed() -> None:
 def test_random_bytes_are_malformed_and_nothing_else() -> None:
     rng = np.random.default_rng(3)
     payload = SUMS.encode_in_sum(InSum(POPULARITY, SumOffer(ID16, share())))
-    relays = msgpack.packb([True, [[1, ENROLLED * 2, CONTRIBUTED]], [RELAYED, RELAYED]])
+    relays = msgpack.packb([True, [[1, ENROLLED * 2, CONTRIBUTED, True]], [RELAYED, RELAYED]])
     for kind, good in ((MessageType.IN_SUM, payload), (MessageType.RELAYS, relays)):
         for _ in range(400):
             changed = bytearray(good)

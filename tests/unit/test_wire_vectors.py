@@ -144,10 +144,10 @@ def test_signatures_of_relayed_messages_follow_from_the_text() -> None:
 
 def test_the_roll_follows_from_the_text() -> None:
     alice = bytes.fromhex(INDEX["peers"]["alice"]["public_key"])
-    _, ((number, enrolled, contributed),), _ = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
+    _, ((number, enrolled, contributed, is_gathered),), _ = msgpack.unpackb(_payload(PRIVATE["conversation"][-1]))
     expected = PRIVATE["roll"]
     word = bytes.fromhex(expected["word"])
-    assert (number, contributed) == (expected["sum"], alice + word)
+    assert (number, contributed, is_gathered) == (expected["sum"], alice + word, False)
     assert len(enrolled) == 161 * len(expected["enrolled"])
     for start, entry in zip(range(0, len(enrolled), 161), expected["enrolled"], strict=True):
         mask_key, commitment, signature = (
