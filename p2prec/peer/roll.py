@@ -254,7 +254,7 @@ class Roll:
     def _bringing(
         self, neighbours: Collection[PeerId], gathering: Gathering | None
     ) -> Iterator[tuple[PeerId, RollPart]]:
-        """Each a step nearer to the collector. What finds no way is told to everybody by whose it is."""
+        """Each a step nearer to the collector; without a way there but back, to somebody else, who may have one."""
         to_bring, self._to_bring = self._to_bring, {}
         if gathering is None:
             return
@@ -262,8 +262,10 @@ class Roll:
         ways = [collector] if collector in neighbours else [way for way in self.ways(collector) if way in neighbours]
         by_way: dict[PeerId, list[Contributed]] = {}
         for origin, (word, source) in to_bring.items():
-            way = next((way for way in ways if way != source), None)
-            if way is not None:
+            open_ways = [way for way in ways if way != source]
+            others = [neighbour for neighbour in neighbours if neighbour != source]
+            if others:
+                way = open_ways[0] if open_ways else others[word[0] % len(others)]
                 by_way.setdefault(way, []).append(Contributed(origin, word))
         for way, rows in by_way.items():
             for start in range(0, len(rows), PART_ENTRIES):

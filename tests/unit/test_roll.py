@@ -192,7 +192,10 @@ def test_it_is_not_brought_back_to_whom_it_came_from_nor_in_a_sum_without_collec
     heard(roll, entry("collector", distance=2))
     passed_on(roll)
     gathered(roll, "a", gathering=THERE)
-    assert rows_to(roll, THERE) == {}
+    assert rows_to(roll, THERE) == {FAR: ["a"]}, "who may have another way"
+    gathered(roll, "b", gathering=THERE)
+    assert rows_to(roll, THERE, (NEIGHBOUR,)) == {}
+    roll = members("a", "b")
     assert gathered(roll, "b", gathering=None) == []
     assert not roll.has_news
 
