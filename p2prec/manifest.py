@@ -144,15 +144,15 @@ def recommended(
 
 class Promise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """User-level (epsilon, delta)-differential privacy, kept by two private sums (docs/decisions/0008-two-private-sums.md,
-    protocols/privacy-v7.md).
+    protocols/privacy-v8.md).
 
     In a swarm with a promise nothing else leaves a device that depends on its person: no contribution of the ordinary kind.
     Sum 1 is the popularity vote, sum 2 the pair statistic. All `_s` are seconds. Bounds are those of `p2prec.privacy.plan`, which
     checks them again; what lies outside is refused, never approximated.
     """
 
-    protocol: Literal[7] = 7
-    """Version of the private sums (protocols/privacy-v7.md). Part of the swarm id, so swarms of another version are others."""
+    protocol: Literal[8] = 8
+    """Version of the private sums (protocols/privacy-v8.md). Part of the swarm id, so swarms of another version are others."""
     epsilon: Annotated[float, Meta(gt=0, le=20)]
     delta: Annotated[float, Meta(gt=0, lt=0.1)] = 1e-5
     """Below 1 / n_people."""

@@ -1,4 +1,4 @@
-"""Makes the test vectors of private sums (privacy-v7.md), for `generate.py`: the same swarm with a promise."""
+"""Makes the test vectors of private sums (privacy-v8.md), for `generate.py`: the same swarm with a promise."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class PrivateSwarm:
         )
         std = plan.popularity.sum_std(n) / n
         popularities = [popularity_of(mean) for mean in self.popularity_sum.means]
-        # Everybody adopts one peer's selection (protocols/privacy-v7.md), and centres by its own copy of the popularity.
+        # Everybody adopts one peer's selection (protocols/privacy-v8.md), and centres by its own copy of the popularity.
         agreed = select(popularities[0], n_selected(self.n_items, n, plan.pairs.mu))
         expected = [expected_popularity(p, agreed, std * _SQRT_POPULARITY) for p in popularities]
         units = unit_histories(self.histories, agreed, expected, self.n_items)

@@ -31,7 +31,7 @@ _SELECTED_FACTOR = 6.0
 _MAX_SHARE = 0.9
 _LEAST_ACTIVITY = 0.1
 VOID_ABOVE = 1.5
-"""A sum with so many times the planned noise is void: masks have not cancelled. It is mixed again (protocols/privacy-v7.md)."""
+"""A sum with so many times the planned noise is void: masks have not cancelled. It is mixed again (protocols/privacy-v8.md)."""
 _SQRT2 = np.float32(math.sqrt(2.0))
 
 

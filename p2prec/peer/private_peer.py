@@ -1,5 +1,5 @@
 """One peer of a swarm with a promise, sans I/O: both private sums in turn, and the agreement on items between them
-(protocols/privacy-v7.md).
+(protocols/privacy-v8.md).
 
 All times are seconds since 1970 (UTC), as the promise says them. `p2prec.peer.peer.Peer` drives it and carries what it returns:
 messages to neighbours, in order. Nothing that depends on the person leaves before `SumPeer` has put all noise in.

@@ -1,6 +1,6 @@
 """One peer's part in one private sum: a value that is mixed until everybody holds the mean, and loses nothing on the way.
 
-The steps, in order (protocols/privacy-v7.md has the messages):
+The steps, in order (protocols/privacy-v8.md has the messages):
 
 1. `contribute` puts the peer's own clipped statistic in, under its independent noise and the masks of its confirmed partners.
 2. `outgoing`, `apply`: symmetric exchanges of the same two quantized vectors, applied by both sides or by neither.

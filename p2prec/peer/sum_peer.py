@@ -1,4 +1,4 @@
-"""One peer in one private sum, from enrolment to result (protocols/privacy-v7.md). Without sockets, clock or global randomness.
+"""One peer in one private sum, from enrolment to result (protocols/privacy-v8.md). Without sockets, clock or global randomness.
 
 The driver calls `tick` at `next_deadline`, `receive` for every message, `peer_died` when the swarm has declared a peer dead
 (all living peers within `Timetable.notice_s`), and sends what it gets back. Messages between living peers arrive, in order;

@@ -78,7 +78,7 @@ class MessageType(IntEnum):
     PEERS = 11
     CLOSE = 12
     IN_SUM = 13
-    """This and the next: in swarms with a promise alone (protocols/privacy-v7.md)."""
+    """This and the next: in swarms with a promise alone (protocols/privacy-v8.md)."""
     RELAYS = 14
 
 

@@ -1,4 +1,4 @@
-"""Signatures and authentication codes of messages that pass through other peers (protocols/privacy-v7.md, "Relayed messages")."""
+"""Signatures and authentication codes of messages that pass through other peers (protocols/privacy-v8.md, "Relayed messages")."""
 
 from __future__ import annotations
 

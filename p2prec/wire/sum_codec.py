@@ -1,4 +1,4 @@
-"""Messages of private sums to msgpack and back (protocols/privacy-v7.md, "Messages"), every field checked.
+"""Messages of private sums to msgpack and back (protocols/privacy-v8.md, "Messages"), every field checked.
 
 The length of each sum's vector follows from the manifest, so a share of another size is refused before its content is looked at.
 """

@@ -1,4 +1,4 @@
-"""The numbers of the messages of private sums (protocols/privacy-v7.md, "Messages")."""
+"""The numbers of the messages of private sums (protocols/privacy-v8.md, "Messages")."""
 
 from __future__ import annotations
 

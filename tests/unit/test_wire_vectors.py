@@ -91,7 +91,7 @@ def test_every_message_type_is_in_a_conversation() -> None:
     assert {entry["type"] for entry in entries} == {int(kind) for kind in GENERATOR.MessageType}
 
 
-# --- private sums (privacy-v7.md) ---
+# --- private sums (privacy-v8.md) ---
 
 PRIVATE = INDEX["private"]
 
@@ -109,7 +109,7 @@ def test_the_private_conversation_is_understood() -> None:
 def test_every_kind_of_a_sums_message_is_in_the_vectors_and_in_the_text() -> None:
     direct = {msgpack.unpackb(_payload(entry))[1] for entry in PRIVATE["conversation"] if entry["type"] == 13}
     assert direct | {entry["kind"] for entry in PRIVATE["relayed"]} == {int(kind) for kind in SumKind}
-    text = (PROTOCOLS / "privacy-v7.md").read_text(encoding="utf-8")
+    text = (PROTOCOLS / "privacy-v8.md").read_text(encoding="utf-8")
     for kind in SumKind:
         assert f"| {int(kind)} | {kind.name} |" in text
 
@@ -228,7 +228,7 @@ def test_the_text_names_every_field_and_reason_and_message() -> None:
             assert f"`{field}`" in text or f"[{field}]`" in text, field
     for reason in GENERATOR.Refusal:
         assert f"| `{reason}` |" in text
-    text += (PROTOCOLS / "privacy-v7.md").read_text(encoding="utf-8")
+    text += (PROTOCOLS / "privacy-v8.md").read_text(encoding="utf-8")
     for kind in GENERATOR.MessageType:
         assert f"| {int(kind)} | {kind.name} |" in text
 
