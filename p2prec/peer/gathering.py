@@ -21,10 +21,11 @@ from p2prec.peer.sum_messages import Letter, Relayed
 from p2prec.peer.sum_times import Timetable
 from p2prec.types import PeerId
 
-HOLD = 0.3
-"""Of a notice: for so long after a beat its collector waits for words. Half as long brings most of them to it."""
-PATIENCE = 0.6
-"""Of a notice after a beat: who has not heard its own word by then says it to everybody. It has as long again to go round."""
+HOLD = 0.4
+"""Of a notice: for so long after a beat its collector waits for words. Among a thousand people nearly all have come by then."""
+PATIENCE = 0.7
+"""Of a notice after a beat: who has not heard its own word by then says it to everybody. What is heard 1.1 notices after a beat
+still counts (`Timetable.noticed`)."""
 _LABEL = b"p2prec collector 1"
 
 

@@ -11,6 +11,7 @@ import bisect
 import functools
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -35,6 +36,8 @@ MAX_ROUTES = 3
 """Neighbours kept as ways to one peer."""
 MAX_OTHERS = 1024
 """Enrolments of one peer, besides the one that counts, that are verified."""
+MAX_BROUGHT = 3
+"""Times that a peer brings one contribution to the collector: it may come back from somebody without another way."""
 PART_ENTRIES = 256
 """Of either kind in one part of the roll; a frame has room for several."""
 
@@ -80,8 +83,8 @@ class Roll:
         self._held_until = math.inf
         self._to_bring: dict[PeerId, tuple[bytes, PeerId | None]] = {}
         """By whose contribution it is: its word, to be brought to the collector, and the neighbour that it came from."""
-        self._brought: set[PeerId] = set()
-        """Whose were brought."""
+        self._brought: Counter[PeerId] = Counter()
+        """How often each was brought."""
         self._back_by = math.inf
         """When this peer tells everybody of its own contribution, if it has not come back."""
 
@@ -167,7 +170,7 @@ class Roll:
         """Contributions on their way to the collector, who is perhaps this peer. They count for it, and for nobody on the way."""
         for origin, word in contributed if gathering is not None else ():
             member = self._members.get(origin)
-            if member is None or member.word or origin in self._brought or gathering is None:
+            if member is None or member.word or self._brought[origin] >= MAX_BROUGHT or gathering is None:
                 continue
             if hashlib.sha256(word).digest() != member.enrolment.commitment:
                 continue
@@ -183,8 +186,8 @@ class Roll:
         self._held[origin], self._held_until = None, until
 
     def _bring(self, origin: PeerId, word: bytes, source: PeerId | None) -> None:
-        """To the collector, once."""
-        self._brought.add(origin)
+        """To the collector."""
+        self._brought[origin] += 1
         self._to_bring[origin] = word, source
 
     @property

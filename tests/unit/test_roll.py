@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from p2prec.peer import roll as roll_module
 from p2prec.peer.gathering import Gathering
-from p2prec.peer.roll import MAX_OTHERS, MAX_ROUTES, PART_ENTRIES, Roll
+from p2prec.peer.roll import MAX_BROUGHT, MAX_OTHERS, MAX_ROUTES, PART_ENTRIES, Roll
 from p2prec.peer.sum_messages import MAX_DISTANCE, Contributed, Contributes, Enrol, Enrolled, Enrolment, RollPart
 from p2prec.types import PeerId
 
@@ -173,13 +173,15 @@ def test_the_collector_tells_everybody_of_what_was_gathered_at_once() -> None:
     assert roll.due == math.inf
 
 
-def test_others_bring_it_a_step_nearer_once_and_have_not_heard_it() -> None:
+def test_others_bring_it_a_step_nearer_a_few_times_and_have_not_heard_it() -> None:
     roll = members("a")
     heard(roll, entry("collector", distance=2), neighbour=FAR)
     passed_on(roll)
     assert gathered(roll, "a", gathering=THERE) == []
-    assert rows_to(roll, THERE) == {FAR: ["a"]}
-    assert gathered(roll, "a", gathering=THERE) == []
+    for _ in range(MAX_BROUGHT):
+        assert rows_to(roll, THERE) == {FAR: ["a"]}
+        assert not roll.has_news
+        assert gathered(roll, "a", gathering=THERE) == []
     assert not roll.has_news
     assert heard(roll, contributed=(Contributed(PeerId("a"), word_of("a")),)) == [
         (PeerId("a"), Contributes(word_of("a")))
