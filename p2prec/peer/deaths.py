@@ -77,8 +77,12 @@ class DeathWatch:
 
     def is_news(self, message: Suspected) -> bool:
         """Whether others may not have heard what a suspicion says from this peer: it has passed on none that says as much."""
+        if message.peer == self.own_id:
+            return True
+        if message.incarnation < self._known.get(message.peer, 0):
+            return False  # contradicted
         held = self._suspected.get(message.peer)
-        return message.peer == self.own_id or held is None or message.incarnation > held.said
+        return held is None or message.incarnation > held.said
 
     def contradictions(self, now: float) -> list[Alive]:
         """What this peer has to say of itself now; a few times a notice at most, however often it is suspected."""

@@ -410,11 +410,13 @@ class Post:
         return letter
 
     def _gathered(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:
-        """On its way to the collector, who is perhaps this peer."""
+        """On its way to the collector, who is perhaps this peer. One that takes no part in the sum does not know who that is, and
+        tells everybody.
+        """
         gathering = self._gathering(relayed.number)
-        if gathering is None or relayed.signature in known.floods or relayed.signature in self._outbox:
+        if relayed.signature in known.floods or relayed.signature in self._outbox:
             return None
-        if gathering.collector != self.own_id:
+        if gathering is not None and gathering.collector != self.own_id:
             if relayed.hops > 0:
                 self._pass_on(neighbour, relayed.one_hop_on(), known.had(relayed.signature))
             return None
@@ -425,8 +427,12 @@ class Post:
             letter = self._heard(flood, known)
         except RemoteMisbehaviour:  # no fault of the neighbour's, which has not looked into it
             return None
-        if letter is not None and known.floods[flood.signature] is not None:
+        if letter is None or known.floods[flood.signature] is None:
+            return letter
+        if gathering is not None:
             self._words.hold(flood, letter, gathering.until)
+        else:
+            self._outbox[flood.signature] = _Waiting(flood, {})
         return letter
 
     def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:

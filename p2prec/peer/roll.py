@@ -167,16 +167,21 @@ class Roll:
     def _gather(
         self, neighbour: PeerId, contributed: Collection[Contributed], gathering: Gathering | None
     ) -> Iterator[tuple[PeerId, Contributes, Proof]]:
-        """Contributions on their way to the collector, who is perhaps this peer. They count for it, and for nobody on the way."""
-        for origin, word in contributed if gathering is not None else ():
+        """Contributions on their way to the collector, who is perhaps this peer. They count for it, and for nobody on the way.
+        Who takes no part in the sum does not know who that is, and tells everybody.
+        """
+        for origin, word in contributed:
             member = self._members.get(origin)
-            if member is None or member.word or self._brought[origin] >= MAX_BROUGHT or gathering is None:
+            if member is None or member.word or self._brought[origin] >= MAX_BROUGHT:
                 continue
             if hashlib.sha256(word).digest() != member.enrolment.commitment:
                 continue
-            if gathering.collector == self._own_id:
+            if gathering is None or gathering.collector == self._own_id:
                 member.word = word
-                self._hold(origin, gathering.until)
+                if gathering is None:
+                    self._news.contributed[origin] = set()
+                else:
+                    self._hold(origin, gathering.until)
                 yield origin, Contributes(word), proven
             else:
                 self._bring(origin, word, neighbour)

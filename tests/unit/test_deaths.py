@@ -127,6 +127,22 @@ def test_a_suspicion_is_passed_on_once_and_again_with_a_higher_number() -> None:
     assert one.is_news(Suspected(OTHER, 1))
 
 
+def test_what_was_contradicted_is_no_news() -> None:
+    one = watch()
+    one.on_alive(OTHER, Alive(2))
+    assert not one.is_news(Suspected(OTHER, 1))
+    assert one.is_news(Suspected(OTHER, 2))
+
+
+def test_what_is_gathered_is_news_until_somebody_has_told_everybody() -> None:
+    one = watch(UNHURRIED)
+    one.lost(OTHER, 700.0)
+    (suspicion,) = one.suspicions(720.0)
+    assert one.is_news(suspicion)
+    one.on_suspected(suspicion, 724.0)
+    assert not one.is_news(suspicion)
+
+
 def test_what_is_said_of_this_peer_is_always_passed_on() -> None:
     one = watch()
     one.on_suspected(Suspected(OWN, 0), 0.0)

@@ -369,6 +369,29 @@ def test_a_forged_claim_wins_nothing() -> None:
     assert part._absence.restored == {dead: 7}
 
 
+@pytest.mark.parametrize("reason", ["a mask", "a claim of its own", "an heir that is dead", ""])
+def test_a_claim_that_wins_is_verified_by_those_to_whom_it_matters(reason: str) -> None:
+    """The others note it as it was said."""
+    rig = Rig(0.0)
+    now = PROMISE.start + 1.0
+    rig.run(0.0, now)
+    rig.hear_enrolments(OTHERS, now)
+    part = rig.peer.sum_peer(POPULARITY)
+    assert part is not None
+    partners = part.roster.partners
+    dead, *others = sorted(OTHERS, key=lambda one: (one.peer_id in partners) != (reason == "a mask"))
+    assert (dead.peer_id in partners) == (reason == "a mask")
+    if reason == "a claim of its own":
+        part.value.keep_deposit(dead.peer_id, dataclasses.replace(share(), trace=Trace(1, None, 0)))
+    if reason == "an heir that is dead":
+        rig.hear_flood(dead, Inherited(others[3].peer_id, 3), now, 1)
+    rig.hear_flood(dead, Gone(), now, 5)
+    rig.hear_flood(others[0], Claimed(dead.peer_id, 7, True), now, 10)
+    rig.hear_flood(others[1], Claimed(dead.peer_id, 9, True), now, 11, forged=True)
+    rig.run(now, now + 2 * PROMISE.notice_s)
+    assert part._absence.restored == {dead.peer_id: 7 if reason else 9}
+
+
 @pytest.mark.parametrize(("is_late", "forged"), [(False, False), (True, False), (True, True)])
 def test_nobody_inherits_where_another_has_already(is_late: bool, forged: bool) -> None:
     """Even with a better claim: it has been late, or the other hasty. Whether that one has really said so is asked then."""

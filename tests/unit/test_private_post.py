@@ -584,6 +584,15 @@ def test_who_brings_it_to_the_collector_is_not_to_blame(relayed: Relayed) -> Non
     assert heard(line) == [0] * 5
 
 
+def test_who_does_not_know_the_collector_tells_everybody() -> None:
+    line = enrolled(Line(5))
+    assert [letter.message for letter in line.posts[1].receive(IDS[0], Relays((replace(sealed(CLAIM), hops=9),)))] == [
+        CLAIM
+    ]
+    line.settle()
+    assert heard(line) == [0, 0, 1, 1, 1]
+
+
 def test_on_its_way_to_the_collector_a_word_has_so_many_hops() -> None:
     line = gathered()
     list(line.posts[1].receive(IDS[0], Relays((replace(sealed(CLAIM), hops=1),))))

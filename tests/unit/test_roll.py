@@ -189,7 +189,13 @@ def test_others_bring_it_a_step_nearer_a_few_times_and_have_not_heard_it() -> No
     assert [one.origin for one in passed_on(roll)[1]] == ["a"]
 
 
-def test_it_is_not_brought_back_to_whom_it_came_from_nor_in_a_sum_without_collectors() -> None:
+def test_who_does_not_know_the_collector_tells_everybody() -> None:
+    roll = members("a")
+    assert gathered(roll, "a", gathering=None) == [PeerId("a")]
+    assert [one.origin for one in passed_on(roll, NEIGHBOUR)[1]] == ["a"]
+
+
+def test_it_is_not_brought_back_to_whom_it_came_from() -> None:
     roll = members("a", "b")
     heard(roll, entry("collector", distance=2))
     passed_on(roll)
@@ -197,9 +203,6 @@ def test_it_is_not_brought_back_to_whom_it_came_from_nor_in_a_sum_without_collec
     assert rows_to(roll, THERE) == {FAR: ["a"]}, "who may have another way"
     gathered(roll, "b", gathering=THERE)
     assert rows_to(roll, THERE, (NEIGHBOUR,)) == {}
-    roll = members("a", "b")
-    assert gathered(roll, "b", gathering=None) == []
-    assert not roll.has_news
 
 
 def test_words_that_are_not_their_origins_are_not_brought() -> None:
