@@ -3,7 +3,8 @@
 The roll of who takes part, of which each has two entries, goes with them (`p2prec.peer.roll`). Every other message is signed by
 its origin and passed on unchanged; mask partners, who have a key in common, use that instead. Most floods are verified before
 they are passed on; the many (`UNPROVEN`) by whoever relies on them, and a message to one peer by that peer. A flood goes
-once to a few neighbours (`p2prec.peer.eager`), but those it came from. One for a single peer goes to the neighbour from which
+once to a few neighbours (`p2prec.peer.eager`), but those it came from. What many say at one moment goes to one peer first, who
+tells everybody (`p2prec.peer.gathering`). A message to a single peer goes to the neighbour from which
 that peer's own enrolment came on the shortest way: each hop is nearer to it, without any routes to agree on. If that neighbour
 is gone the next one it came from is taken; if none is left any other, who may have one. What comes again has found none where it
 was sent, and is sent another: a search that no dead end holds. Its origin, which hears no answer, sends what is lost again, then
