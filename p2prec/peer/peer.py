@@ -129,7 +129,8 @@ class Peer:
     def next_deadline(self) -> float:
         """When `tick` is due next. All finer deadlines are multiples of a tick, which is well below each of them."""
         if self.private is not None and not self.neighbourhood.leaving:
-            return min(self._next_tick, self.private.next_deadline - self.unix_offset_s)
+            due = self.private.next_deadline - self.unix_offset_s
+            return due if due < self._next_tick else self._next_tick
         return min(self._next_tick, self._next_round)
 
     @property

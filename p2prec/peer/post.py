@@ -225,7 +225,7 @@ class Post:
 
     def _say_what_has_waited(self, now: float) -> None:
         """As the collector what was gathered, and what has not come back of this peer's own words."""
-        if now < self._waits_until:
+        if self._later is not None and now < self._later:
             return
         self._changed()
         for known in self._sums.values():
@@ -240,14 +240,9 @@ class Post:
         """When to `flush` next: the next moment of this peer's own, if anything waits, or when it is to say what has waited."""
         if self._due is None:
             self._due = self._next_moment(now) if self._has_something else math.inf
-        return min(self._due, self._waits_until)
-
-    @property
-    def _waits_until(self) -> float:
-        """When something is to be said that waits."""
         if self._later is None:
             self._later = min([self._words.due, *(known.roll.due for known in self._sums.values())])
-        return self._later
+        return self._due if self._due < self._later else self._later
 
     @property
     def _has_something(self) -> bool:

@@ -198,7 +198,8 @@ class PrivatePeer:
         if self._due is None:
             self._due = self._worked_out()
         # Whatever comes in until then is passed on together.
-        return min(self._post.due(self._now), self._due)
+        passes_on = self._post.due(self._now)
+        return passes_on if passes_on < self._due else self._due
 
     def _worked_out(self) -> float:
         due = self._due_anyway
