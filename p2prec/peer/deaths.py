@@ -73,6 +73,7 @@ class DeathWatch:
             held.said = max(held.said, message.incarnation)
 
     def is_suspected(self, peer: PeerId) -> bool:
+        """Whether somebody suspects a peer that has not contradicted, nor is dead yet."""
         return peer in self._suspected
 
     def is_news(self, message: Suspected) -> bool:

@@ -143,9 +143,9 @@ class Post:
         gathering: Callable[[int], Gathering | None] = lambda number: None,
     ) -> None:
         """is_news: whether what somebody says to everybody has to be passed on, asked before it is delivered here, and of this
-        peer's own words before it says them to everybody although they were gathered. key_with: the
-        key that this peer has in common with a mask partner in a sum; None: it is none. is_dead: whether nothing that is for a
-        peer in a sum need be passed on. gathering: of what is said in a sum now; None: everybody says it to everybody.
+        peer's own words before it says them to everybody although they were gathered. key_with: the key that this peer has in
+        common with a mask partner in a sum; None: it is none. is_dead: whether nothing that is for a peer in a sum need be
+        passed on. gathering: of what is said in a sum now; None: everybody says it to everybody.
         """
         self.own_id, self._is_news, self._key_with, self._is_dead = own_id, is_news, key_with, is_dead
         self._gathering, self._words = gathering, Words()
@@ -198,8 +198,7 @@ class Post:
             known.roll.enrol(self._sealer.enrol(number, message))
             return
         if isinstance(message, Contributes):
-            gathering = self._gathering(number)
-            known.roll.contribute(message.word, gathering if gathering is not None and now < gathering.until else None)
+            known.roll.contribute(message.word, self._waiting_collector(number, now))
             return
         is_repeated = to is not None and (to, type(message)) in known.said
         # Whoever does not answer may be dead, and is not to be looked for everywhere by each of these.
@@ -209,14 +208,19 @@ class Post:
             known.said.add((to, type(message)))
             self._outbox[relayed.signature] = _Waiting(relayed, known.had(relayed.signature), is_repeated)
             return
-        gathering = self._gathering(number) if isinstance(message, GATHERED) else None
-        if gathering is None or now >= gathering.until:
+        gathering = self._waiting_collector(number, now) if isinstance(message, GATHERED) else None
+        if gathering is None:
             self._say(known, relayed)
         elif gathering.collector == self.own_id:
             self._words.hold(relayed, Letter(self.own_id, number, message), gathering.until)
         else:
             self._words.wait_for(relayed, Letter(self.own_id, number, message), gathering.back_by)
             self._outbox[relayed.signature] = _Waiting(relayed.one_hop_on(), known.had(relayed.signature))
+
+    def _waiting_collector(self, number: int, now: float) -> Gathering | None:
+        """By whom what is said now is gathered; None if it is not, or no longer."""
+        gathering = self._gathering(number)
+        return gathering if gathering is not None and now < gathering.until else None
 
     def _say(self, known: _Sum, relayed: Relayed) -> None:
         """To everybody, whoever has it already."""
@@ -428,7 +432,7 @@ class Post:
         if gathering is not None:
             self._words.hold(flood, letter, gathering.until)
         else:
-            self._outbox[flood.signature] = _Waiting(flood, {})
+            self._say(known, flood)
         return letter
 
     def _routed(self, neighbour: PeerId, relayed: Relayed, known: _Sum) -> Letter | None:

@@ -256,7 +256,7 @@ class Roll:
             contributed: list[PeerId] = []
             if neighbour in eager:
                 contributed = [peer for peer, known_to in news.contributed.items() if neighbour not in known_to]
-            for part in self._parts(enrolled, contributed):
+            for part in self._parts(enrolled, self._words_of(contributed)):
                 yield neighbour, part
 
     def _bringing(
@@ -276,20 +276,27 @@ class Roll:
                 way = open_ways[0] if open_ways else others[word[0] % len(others)]
                 by_way.setdefault(way, []).append(Contributed(origin, word))
         for way, rows in by_way.items():
-            for start in range(0, len(rows), PART_ENTRIES):
-                yield way, RollPart(self._number, (), tuple(rows[start : start + PART_ENTRIES]), is_gathered=True)
+            for part in self._parts([], rows, is_gathered=True):
+                yield way, part
 
     def everything(self) -> list[RollPart]:
         """All that this peer knows, for a neighbour that may have missed it."""
-        return self._parts(list(self._members), [peer for peer, member in self._members.items() if member.word])
+        contributed = [peer for peer, member in self._members.items() if member.word]
+        return self._parts(list(self._members), self._words_of(contributed))
 
-    def _parts(self, enrolled: list[PeerId], contributed: list[PeerId]) -> list[RollPart]:
+    def _words_of(self, contributed: list[PeerId]) -> list[Contributed]:
+        return [Contributed(peer, self._members[peer].word) for peer in contributed]
+
+    def _parts(
+        self, enrolled: list[PeerId], contributed: list[Contributed], *, is_gathered: bool = False
+    ) -> list[RollPart]:
         members = self._members
         return [
             RollPart(
                 self._number,
                 tuple([members[peer].enrolled for peer in enrolled[start : start + PART_ENTRIES]]),
-                tuple([Contributed(peer, members[peer].word) for peer in contributed[start : start + PART_ENTRIES]]),
+                tuple(contributed[start : start + PART_ENTRIES]),
+                is_gathered,
             )
             for start in range(0, max(len(enrolled), len(contributed)), PART_ENTRIES)
         ]
